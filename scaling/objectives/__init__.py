@@ -1,0 +1,13 @@
+"""The objectives: one file a member, found by their `type` tag."""
+
+from typing import TYPE_CHECKING
+
+from scaling.spec import family
+from scaling.objectives.base import Objective
+
+if TYPE_CHECKING:
+    ObjectiveSpec = Objective
+else:
+    ObjectiveSpec = family(__name__, Objective)
+
+__all__ = ["Objective", "ObjectiveSpec"]

@@ -1,0 +1,13 @@
+"""The schedules: one file a member, found by their `type` tag."""
+
+from typing import TYPE_CHECKING
+
+from scaling.spec import family
+from scaling.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    ScheduleSpec = Schedule
+else:
+    ScheduleSpec = family(__name__, Schedule)
+
+__all__ = ["Schedule", "ScheduleSpec"]
