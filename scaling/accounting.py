@@ -59,9 +59,11 @@ class ParamCount:
 
     def by_name(self, count: CountName) -> int:
         """The size under the named convention."""
-        return {"total": self.total, "non_embedding": self.non_embedding, "non_embedding_head": self.non_embedding_head}[
-            count
-        ]
+        return {
+            "total": self.total,
+            "non_embedding": self.non_embedding,
+            "non_embedding_head": self.non_embedding_head,
+        }[count]
 
 
 def training_flops(forward: Mapping[FlopTerm, int]) -> dict[FlopTerm, int]:

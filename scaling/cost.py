@@ -8,9 +8,7 @@ from scaling.objectives.base import Objective
 from scaling.trial import Trial
 
 
-def step_flops(
-    architecture: Architecture, objective: Objective, vocab_size: int, tokens: int
-) -> dict[FlopTerm, int]:
+def step_flops(architecture: Architecture, objective: Objective, vocab_size: int, tokens: int) -> dict[FlopTerm, int]:
     """Exact training FLOPs by term for `tokens` tokens (whole windows)."""
     windows = tokens // architecture.seq_len
     predicted = windows * objective.predicted_per_window(architecture.seq_len)

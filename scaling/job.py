@@ -1,4 +1,4 @@
-"""A job: planned trials executed together, with their execution fixed. Ray carries jobs; the store knows only trials."""
+"""A job: planned trials executed together, their execution fixed. Ray carries jobs; the store knows only trials."""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Transformer(Architecture):
-    """The shape shared by decoder and encoder; `d_ff` None means 4·d_model (GELU) or 8/3·d_model in steps of 8 (SwiGLU)."""
+    """The shape shared by decoder and encoder.
+
+    `d_ff` None means 4·d_model (GELU) or 8/3·d_model in steps of 8 (SwiGLU).
+    """
 
     n_layer: Count
     d_model: Count

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from scaling.spec import family
 from scaling.corpora.base import Corpus
+from scaling.spec import family
 
 if TYPE_CHECKING:
     CorpusSpec = Corpus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from scaling.spec import Count, Member
 
@@ -19,6 +19,9 @@ class Document(NamedTuple):
 class Corpus(Member):
     """A source of documents. `unique_tokens` keeps only that many tokens of the training stream (None: all)."""
 
+    deduplicate: ClassVar[bool] = True
+    """False where documents are independent draws of a source, of which repeats are part."""
+
     unique_tokens: Count | None = None
 
     @abstractmethod
@@ -26,6 +29,9 @@ class Corpus(Member):
         """A digest of what the documents would be read from (versions; sizes and times of files), made in milliseconds.
 
         Equal fingerprints promise equal documents; it keys the cache.
+
+        Raises:
+            CorpusError: what would be read is not there.
         """
 
     @abstractmethod
@@ -33,5 +39,9 @@ class Corpus(Member):
         """The documents, in a fixed order.
 
         Raises:
-            CorpusError: nothing to read, or not UTF-8 text where text is promised (names the file).
+            CorpusError: nothing to read, or not text where text is promised (names the file and the byte).
         """
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the statistics should know beside the counts, as JSON values; may be slow."""
+        return {}

@@ -9,7 +9,6 @@ from scaling.spec import Member
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from scaling.architectures.base import Architecture
 

@@ -1,6 +1,6 @@
-"""Causal language modelling: −mean log p(x_t | x_<t), in nats per token; a code length, so bits per byte mean something.
+"""Causal language modelling: −mean log p(x_t | x_<t), in nats per token (Radford et al. 2018, 2019: GPT).
 
-Radford et al. 2018/2019 (GPT).
+The loss is a code length, so bits per byte mean something.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Constant, then a cooldown over the last share of the run (warmup-stable-decay): Hu et al. 2024 (arXiv 2404.06395); Hägele et al. 2024 (arXiv 2405.18392)."""
+"""Warmup-stable-decay: constant, then a cooldown over the last share of the run.
+
+Hu et al. 2024 (arXiv 2404.06395); Hägele et al. 2024 (arXiv 2405.18392).
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,11 @@ class Encoder:
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """Token ids of one document, 1-D, in `dtype`; without the separator."""
+        """Token ids of one document, 1-D; without the separator."""
+
+    def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each document."""
+        return [self.encode(text) for text in texts]
 
     @abstractmethod
     def token_bytes(self) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""How a trial is run on this machine: chosen once from the trial's own cost, recorded, reused; and put into force.
+
+Nothing here changes what a trial is. Compiled graphs are kept on disk by shape, so compiling is paid once a machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling.cost import trial_flops
+from scaling.job import Execution
+from scaling.paths import cache_folder
+from scaling.trial import Trial
+
+if TYPE_CHECKING:
+    import torch
+
+MICRO_BATCH_TOKENS = 2048
+"""Largest micro-batch on a CPU: activations of 2–4 thousand tokens still fit the cache."""
+
+MANUAL_ATTENTION_UP_TO = 256
+"""On a CPU the plain softmax product beats the fused kernel for windows up to this many tokens."""
+
+COMPILE_SECONDS = 14.0
+"""Cold compilation of one shape on one core, training and evaluation graphs."""
+
+COMPILED_SPEEDUP = 1.55
+"""Compiled over eager, tokens per second, median over widths 32 to 128."""
+
+MEDIUM_TOLERANCE = 1e-5
+"""Largest relative error at which 'medium' matrix products still count as float32."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Eager training FLOP/s of one core by width; between widths by log–log interpolation."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    flops_per_s: tuple[float, ...] = (2.2e10, 4.1e10, 8.6e10, 1.5e11, 2.4e11)
+
+    def at(self, width: int) -> float:
+        """FLOP/s at `width`, constant beyond the measured ends."""
+        import numpy as np
+
+        return float(np.exp(np.interp(np.log(width), np.log(self.widths), np.log(self.flops_per_s))))
+
+
+def estimated_seconds(trial: Trial, vocab_size: int, compiled: bool, rates: Rates | None = None) -> float:
+    """Training seconds on one core, compilation apart."""
+    width = getattr(trial.architecture, "d_model", 64)
+    rate = (rates or Rates()).at(width) * (COMPILED_SPEEDUP if compiled else 1.0)
+    return sum(trial_flops(trial, vocab_size).values()) / rate
+
+
+@functools.cache
+def can_compile() -> str | None:
+    """None where a C++ compiler and the Python headers are here, else what is missing."""
+    if not (shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")):
+        return "no C++ compiler (g++ or clang++): everything runs eager, slower"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        return "no Python headers (Python.h): everything runs eager, slower"
+    return None
+
+
+def choose_execution(trial: Trial, vocab_size: int, *, compile_trials: bool | None = None) -> Execution:
+    """The execution of a trial planned for the first time on this machine.
+
+    Compiled where compiling earns itself back over this trial alone (`compile_trials` True or False overrides).
+    """
+    import torch
+
+    cuda = torch.cuda.is_available()
+    eager_s = estimated_seconds(trial, vocab_size, compiled=False)
+    earns = eager_s * (1 - 1 / COMPILED_SPEEDUP) > COMPILE_SECONDS
+    compiled = (earns if compile_trials is None else compile_trials) and can_compile() is None
+    manual = not cuda and trial.architecture.seq_len <= MANUAL_ATTENTION_UP_TO
+    return Execution(
+        device="cuda" if cuda else "cpu",
+        compiled=compiled and trial.precision != "fp64",
+        micro_batch_tokens=micro_batch(trial, 64 * MICRO_BATCH_TOKENS if cuda else MICRO_BATCH_TOKENS),
+        attention="manual" if manual else "sdpa",
+        matmul_precision="highest" if cuda else _cpu_matmul_precision(),
+        threads=1,
+    )
+
+
+def micro_batch(trial: Trial, largest: int) -> int:
+    """The largest divisor of the batch, in whole windows, of at most `largest` tokens."""
+    windows = trial.batch_windows
+    limit = max(1, largest // trial.architecture.seq_len)
+    best = max(w for w in range(1, min(windows, limit) + 1) if windows % w == 0)
+    return best * trial.architecture.seq_len
+
+
+@functools.cache
+def _cpu_matmul_precision() -> str:
+    """'medium' where it is a faster float32 product here (it picks oneDNN), 'highest' where it would lose digits."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        exact = a.double() @ b.double()
+        error = ((a @ b).double() - exact).abs().max() / exact.abs().max()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return "medium" if float(error) < MEDIUM_TOLERANCE else "highest"
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks: a step's buffers are reused without page faults. No effect elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+        m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 64 << 20)
+
+
+def prepare_process() -> None:
+    """Settings of a training process, to be made before its first tensor; harmless when repeated."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def put_in_force(execution: Execution) -> torch.device:
+    """Makes this process run as `execution` says; returns the device."""
+    import torch
+
+    torch.set_num_threads(execution.threads)
+    torch.set_float32_matmul_precision(execution.matmul_precision)
+    if execution.compiled:
+        import torch._dynamo
+        import torch._inductor.config as inductor
+
+        # One compile thread: a pool would outlive the worker and take the other trials' cores.
+        inductor.compile_threads = 1
+        torch._dynamo.config.recompile_limit = 16
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.device(execution.device)

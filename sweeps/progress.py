@@ -1,0 +1,135 @@
+"""What a running sweep shows: a live table in a terminal, one line a minute elsewhere, time left weighted by FLOPs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import IO, Protocol
+
+from scaling.job import Job
+
+LINE_SECONDS = 60.0
+
+
+class JobState(Protocol):
+    """What a worker reports of its job."""
+
+    done: bool
+    run_id: str
+    step: int
+    steps: int
+    flops_done: float
+    train_loss: float
+    statuses: dict[str, str]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42s, 3m07s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class SweepProgress:
+    """Follows the jobs of one launch. `already` trials were in the store before."""
+
+    def __init__(
+        self, name: str, jobs: Sequence[Job], already: int, *, quiet: bool = False, out: IO[str] | None = None
+    ):
+        self.name, self.jobs, self.already, self.quiet = name, jobs, already, quiet
+        self.out = out or sys.stderr
+        self.total_flops = float(sum(job.flops for job in jobs))
+        self.trials = sum(len(job.planned) for job in jobs)
+        self.states: dict[int, JobState] = {}
+        self.statuses: dict[str, str] = {}
+        self.started = time.monotonic()
+        self._next_line = self.started + LINE_SECONDS
+        self._live = None
+        if not quiet and self.out.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=self.out), refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> SweepProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if not self.quiet and self.jobs:
+            print(self.line(), file=self.out, flush=True)
+
+    def update(self, index: int, state: JobState) -> None:
+        """Takes a report of the job numbered `index`."""
+        self.states[index] = state
+        self.statuses.update(state.statuses)
+        self.tick()
+
+    def tick(self) -> None:
+        """Redraws, or prints the minute's line."""
+        if self.quiet:
+            return
+        if self._live is not None:
+            self._live.update(self._table())
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            print(self.line(), file=self.out, flush=True)
+
+    @property
+    def flops_done(self) -> float:
+        """Exact FLOPs of this launch that are done."""
+        return sum(state.flops_done for state in self.states.values())
+
+    def seconds_left(self) -> float | None:
+        """Time left by FLOPs at the pace so far; None before anything was done."""
+        done = self.flops_done
+        if done <= 0:
+            return None
+        return (time.monotonic() - self.started) * (self.total_flops - done) / done
+
+    def line(self) -> str:
+        """One line of where the sweep stands."""
+        count = Counter(self.statuses.values())
+        running = sum(not s.done and s.step > 0 for s in self.states.values())
+        parts = [f"{count['finished'] + self.already}/{self.trials + self.already} finished", f"{running} running"]
+        parts += [f"{count[s]} {s}" for s in ("failed", "diverged") if count[s]]
+        share = self.flops_done / self.total_flops if self.total_flops else 1.0
+        elapsed = time.monotonic() - self.started
+        parts += [
+            f"{share:.0%} of FLOPs",
+            f"{self.flops_done / max(elapsed, 1e-9) / 1e9:.0f} GFLOP/s",
+            duration(elapsed),
+        ]
+        left = self.seconds_left()
+        if left is not None and share < 1:
+            parts.append(f"about {duration(left)} left")
+        return f"{self.name}: " + ", ".join(parts)
+
+    def _table(self) -> object:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for header in ("trial", "N", "budget", "step", "train loss"):
+            table.add_column(header, justify="left" if header == "trial" else "right")
+        for index, state in sorted(self.states.items()):
+            if state.done or state.step == 0:
+                continue
+            planned = next(p for p in self.jobs[index].planned if p.run_id == state.run_id)
+            size = planned.trial.architecture.params(planned.vocab_size).non_embedding
+            budget = "" if planned.budget is None else f"{planned.budget:.2g}"
+            table.add_row(
+                state.run_id[:8], f"{size:,}", budget, f"{state.step:,}/{state.steps:,}", f"{state.train_loss:.3f}"
+            )
+        bar = ProgressBar(total=max(self.total_flops, 1.0), completed=self.flops_done, width=60)
+        return Group(Text(self.line()), bar, table)
