@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from analysis.laws.base import Law
 
 Array = NDArray[np.float64]
+
+
+def _figures() -> Any:
+    """The figures, imported on first use: matplotlib is slow to import."""
+    return importlib.import_module("analysis.figures")
 
 
 class Status(StrEnum):
@@ -41,7 +47,7 @@ class Dropped(NamedTuple):
 
 
 def jsonable(value: Any) -> Any:
-    """Plain JSON values: NaN and infinities become null, numpy and tuples become plain, `to_json` is used where it is."""
+    """Plain JSON values: NaN and infinities become null; numpy and tuples become plain; `to_json` is used."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, Dropped):
@@ -136,7 +142,7 @@ class FitResult:
         return self.params[name].ci
 
     def predict(self, **variables: ArrayLike) -> Array:
-        """Mean loss (nats) at the law's variables (`params=…, tokens=…`), broadcast; names not in the law are errors."""
+        """Mean loss (nats) at the law's variables (`params=…, tokens=…`), broadcast; other names are errors."""
         return self.model.predict(self.values, **variables)
 
     def predict_interval(self, *, new_run: bool = False, **variables: ArrayLike) -> tuple[Array, Array]:
@@ -151,9 +157,7 @@ class FitResult:
 
     def plot(self) -> Figure:
         """Observed against predicted loss and residuals, as a matplotlib figure."""
-        from analysis import figures
-
-        figure: Figure = figures.plot_fit(self)
+        figure: Figure = _figures().plot_fit(self)
         return figure
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +181,8 @@ class FitResult:
         )
 
     def __repr__(self) -> str:
-        head = f"{self.law}: {self.model.formula}   {self.status}, n = {self.n}, {self.objective} = {self.objective_value:.6g}"
+        head = f"{self.law}: {self.model.formula}   {self.status}, n = {self.n}, "
+        head += f"{self.objective} = {self.objective_value:.6g}"
         rows = [
             f"  {name:<12} {e!r}  {self.level:.0%}" + (f"  {self.model.unit(name)}" if self.model.unit(name) else "")
             for name, e in self.params.items()
@@ -301,7 +306,9 @@ class Frontier:
         }
 
     def __repr__(self) -> str:
-        head = f"{self.approach} ({self.count}, {self.cost}): {self.status}" + (f", {self.reason}" if self.reason else "")
+        head = f"{self.approach} ({self.count}, {self.cost}): {self.status}" + (
+            f", {self.reason}" if self.reason else ""
+        )
         if not self.known:
             return head
         return f"{head}\n  N* ∝ C^ {self.N_exponent!r}\n  D* ∝ C^ {self.D_exponent!r}  {self.N_exponent.level:.0%}"
@@ -334,9 +341,7 @@ class FrontierSet:
 
     def plot(self) -> Figure:
         """N*(C) and D*(C) by every approach, with bands, as a matplotlib figure."""
-        from analysis import figures
-
-        figure: Figure = figures.plot_frontiers(self)
+        figure: Figure = _figures().plot_frontiers(self)
         return figure
 
     def __repr__(self) -> str:
@@ -355,13 +360,16 @@ class FrontierSet:
         ]
         lines = text_table(header, rows)
         for pair in self.agreement.get("pairs", []):
-            lines.append(f"{pair['a']} − {pair['b']} ({pair['count']}, {pair['cost']}): {pair['difference']!r}, {pair['verdict']}")
+            lines.append(
+                f"{pair['a']} − {pair['b']} ({pair['count']}, {pair['cost']}):"
+                f" {pair['difference']!r}, {pair['verdict']}"
+            )
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """Size, tokens and loss of a run to be made; `loss` is a prediction interval for that run, `mean_loss` for the mean.
+    """Size, tokens and loss of a run to be made; `loss` has a prediction interval for that run, `mean_loss` the mean's.
 
     `baselines` holds the same run's loss by rules that know no law of N and D.
     """

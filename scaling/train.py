@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scaling.corpora.order import WindowOrder, gather
-from scaling.corpora.prepare import check_supply, prepare
+from scaling.corpora.order import WindowOrder, check_supply, gather
+from scaling.corpora.prepare import prepare
 
 from scaling.cost import step_flops
 from scaling.errors import CorpusError
@@ -31,6 +31,8 @@ from scaling.store import Store
 
 CURVE_POINTS = 200
 CHECKPOINT_SECONDS = 60.0
+EVAL_TOKENS = 2048
+"""Tokens scored at once in evaluation, whatever the trial's batch."""
 DIVERGED_NATS = 1.0
 """A run whose mean training loss after warmup is this far above a uniform guess has diverged."""
 FINAL_SHARE = 0.05
@@ -227,7 +229,7 @@ class TrialRun:
             self.vocab,
             held.windows,
             held.document,
-            self.planned.execution.micro_batch_tokens // trial.architecture.seq_len,
+            max(1, EVAL_TOKENS // trial.architecture.seq_len),
         )
         scored = held.windows[:, 1:] if self.window > trial.architecture.seq_len else held.windows
         return result, int(self.corpus.token_bytes[scored].sum())

@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scaling.corpora.base import Corpus
 from scaling.errors import CorpusError
 from scaling.spec import canonical
-from scaling.corpora.base import Corpus
 from scaling.tokenizers.base import Tokenizer
 
 FORMAT = 1
 SIDECAR = "corpus.json"
+IMPORTED = "imported"
+TOKEN_FILES = ("train.tokens", "test.tokens", "dev.tokens")
 
 
 def cache_root() -> Path:
@@ -49,13 +51,21 @@ def folder_for(root: Path, spec: Mapping[str, Any], fingerprint: str) -> Path:
 
 def imported_folder_for(root: Path, spec: Mapping[str, Any]) -> Path:
     """Where a corpus that was imported lies, whatever the machine it came from read it from."""
-    return root / "imported" / _name(spec)
+    return root / IMPORTED / _name(spec)
 
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(folder: Path, vocabulary: Mapping[str, int]) -> str:
+    """16 hex digits of the tokens of all parts, the vocabulary and the learned tokenizer: names the data in run ids."""
+    sha = hashlib.sha256(json.dumps(dict(vocabulary), sort_keys=True).encode())
+    for name in ("tokenizer.json", *TOKEN_FILES):
+        sha.update(bytes.fromhex(file_sha256(folder / name)))
+    return sha.hexdigest()[:16]
 
 
 def _checksum(sidecar: Mapping[str, Any]) -> str:
@@ -80,8 +90,7 @@ def parse_sidecar(text: str | bytes) -> dict[str, Any] | None:
 
 
 def open_sidecar(folder: Path) -> dict[str, Any] | None:
-    """The sidecar of an intact folder; None where it is missing or damaged, or a file's size is not the recorded one.
-    """
+    """The sidecar of an intact folder; None where it is missing or damaged, or a file has not its recorded size."""
     try:
         sidecar = parse_sidecar((folder / SIDECAR).read_bytes())
         if sidecar is None:
@@ -107,14 +116,19 @@ def verify(folder: Path) -> None:
 
 
 def new_staging(target: Path) -> Path:
-    """An empty folder beside `target`, on the same filesystem, to be filled and published.
+    """An empty folder beside `target`, on the same filesystem, to be filled and published."""
+    return Path(tempfile.mkdtemp(prefix=f".staging-{target.name}-", dir=target.parent))
+
+
+def make_room(target: Path) -> None:
+    """Makes the folder that `target` is to lie in.
 
     Raises:
         CorpusError: the cache cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".staging-{target.name}-", dir=target.parent))
+        new_staging(target).rmdir()
     except OSError as error:
         raise CorpusError(
             f"cache {target.parent} cannot be written: {error.strerror}; set SCALING_CACHE to a folder that can"

@@ -27,6 +27,13 @@ class Shingles(NamedTuple):
     document: np.ndarray
     n_documents: int
 
+    def of(self, kept: np.ndarray) -> Shingles:
+        """Those of the documents in `kept` (sorted indices), renumbered."""
+        place = np.full(self.n_documents, -1, np.int64)
+        place[kept] = np.arange(len(kept))
+        mine = place[self.document] >= 0
+        return Shingles(self.hashes[mine], place[self.document[mine]], len(kept))
+
 
 def _rolling(data: np.ndarray) -> np.ndarray:
     """Hash of every SHINGLE_BYTES bytes of `data`: h_{a+b}[i] = h_a[i] B^b + h_b[i+a]."""
@@ -68,8 +75,7 @@ def shingles(text: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Shingles
 
 
 def seen_before(found: Shingles) -> np.ndarray:
-    """(n_documents,) share of each document's sampled shingles that stand in an earlier document; 0 where it has none.
-    """
+    """(n_documents,) share of each document's sampled shingles that stand in an earlier document; 0 for none at all."""
     again = np.zeros(len(found.hashes), bool)
     again[1:] = found.hashes[1:] == found.hashes[:-1]
     total = np.bincount(found.document, minlength=found.n_documents)

@@ -6,10 +6,12 @@ Later calls open what is cached, in milliseconds.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -25,7 +27,6 @@ from scaling.tokenizers.base import Encoder, Tokenizer
 Progress = Callable[[str], None]
 
 _ENCODE_DOCUMENTS = 512
-_DIGEST_DIGITS = 16
 
 
 class TokenizedCorpus:
@@ -42,6 +43,11 @@ class TokenizedCorpus:
         self.spec: dict[str, Any] = sidecar["spec"]
         self._sidecar = sidecar
         self._chosen: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def imported(self) -> bool:
+        """Whether it came from another machine by `import_corpus`."""
+        return self.folder.parent.name == store.IMPORTED
 
     def __repr__(self) -> str:
         return (
@@ -145,8 +151,7 @@ def prepare(
     folder = store.folder_for(root, spec, fingerprint)
     sidecar = store.open_sidecar(folder)
     if sidecar is None:
-        staging = store.new_staging(folder)
-        staging.rmdir()
+        store.make_room(folder)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             sidecar = store.open_sidecar(folder)
             if sidecar is None:
@@ -162,6 +167,16 @@ def _build(
     corpus: Corpus, tokenizer: Tokenizer, spec: dict[str, Any], fingerprint: str, folder: Path, say: Progress
 ) -> None:
     staging = store.new_staging(folder)
+    try:
+        sidecar = _fill(staging, corpus, tokenizer, say) | {"spec": spec, "fingerprint": fingerprint}
+        store.publish(staging, folder, sidecar)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    say(f"{corpus.type}: {sidecar['statistics']['parts']['train']['tokens']:,} training tokens, {sidecar['digest']}")
+
+
+def _fill(staging: Path, corpus: Corpus, tokenizer: Tokenizer, say: Progress) -> dict[str, Any]:
+    """Writes every file but the sidecar, and returns what the sidecar says of them."""
     spool = staging / "text"
     say(f"{corpus.type}: reading")
     names, pieces = _spool(corpus, spool)
@@ -184,18 +199,14 @@ def _build(
     (staging / "tokenizer.json").write_text(encoder.save())
     held = {part: [names[i] for i in pieces.source[parts[part]].tolist()] for part in ("test", "dev")}
     (staging / "names.json").write_text(json.dumps(held))
-    del text
     spool.unlink()
-    sidecar = {
-        "spec": spec,
-        "fingerprint": fingerprint,
-        "digest": _digest(staging, encoder),
-        "vocabulary": encoder.vocabulary._asdict(),
+    vocabulary = encoder.vocabulary._asdict()
+    return {
+        "digest": store.content_digest(staging, vocabulary),
+        "vocabulary": vocabulary,
         "dtype": dtype.name,
         "statistics": statistics | corpus.facts(),
     }
-    store.publish(staging, folder, sidecar)
-    say(f"{corpus.type}: {statistics['parts']['train']['tokens']:,} training tokens, digest {sidecar['digest']}")
 
 
 def _spool(corpus: Corpus, path: Path) -> tuple[list[str], Pieces]:
@@ -221,50 +232,57 @@ def _spool(corpus: Corpus, path: Path) -> tuple[list[str], Pieces]:
     return names, Pieces(np.array([0, *ends[:-1]]), np.array(ends), np.arange(len(ends)))
 
 
+class _Kept(NamedTuple):
+    """What duplicates left: pieces, their content hashes, shingles, and indices among the pieces given."""
+
+    pieces: Pieces
+    hashes: np.ndarray
+    shingles: dedup.Shingles
+    position: np.ndarray
+
+
 def _select(
     corpus: Corpus, text: np.ndarray, pieces: Pieces, say: Progress
 ) -> tuple[Pieces, dict[Part, np.ndarray], dict[str, Any]]:
     """Removes duplicates and splits; returns the pieces, the indices of each part, and what happened."""
     say(f"{corpus.type}: {len(pieces.begins):,} documents, {len(text):,} bytes; removing near-duplicates")
     statistics: dict[str, Any] = {"documents_read": len(pieces.begins), "bytes_read": len(text)}
-    pieces, hashes, _ = _deduplicate(corpus, text, pieces, statistics)
-    if len(pieces.begins) >= split.MIN_DOCUMENTS:
-        parts = split.split_documents(hashes, pieces.ends - pieces.begins)
-        statistics["blocks"] = None
+    statistics |= {"exact_duplicates": 0, "near_duplicates": 0, "duplicate_bytes": 0, "blocks": None}
+    kept = _deduplicate(corpus, text, pieces, statistics)
+    if len(kept.pieces.begins) >= split.MIN_DOCUMENTS:
+        parts = split.split_documents(kept.hashes, kept.pieces.ends - kept.pieces.begins)
     else:
-        pieces = split.blocks(text, pieces)
-        n_blocks, block_bytes = len(pieces.begins), int((pieces.ends - pieces.begins)[0])
-        pieces, hashes, position = _deduplicate(corpus, text, pieces, statistics)
-        parts, dropped = split.split_blocks(hashes, n_blocks, position)
-        statistics["blocks"] = {"bytes": block_bytes, "count": n_blocks, "dropped_at_borders": dropped}
-    if min(len(parts["test"]), len(parts["dev"])) < 1 or not len(parts["train"]):
-        raise CorpusError(f"corpus {corpus.type} repeats itself so much that no part can be held out; give it more text")
-    found = dedup.shingles(text, pieces.begins, pieces.ends)
-    in_part = {name: np.isin(np.arange(len(pieces.begins)), chosen) for name, chosen in parts.items()}
-    statistics["shingles_shared_test_train"] = dedup.shared(found, in_part["train"], in_part["test"])
-    return pieces, parts, statistics
+        cut = split.blocks(text, kept.pieces)
+        kept = _deduplicate(corpus, text, cut, statistics)
+        parts, dropped = split.split_blocks(kept.hashes, len(cut.begins), kept.position)
+        size = int((cut.ends - cut.begins)[0])
+        statistics["blocks"] = {"bytes": size, "count": len(cut.begins), "dropped_at_borders": dropped}
+    if not all(len(part) for part in parts.values()):
+        raise CorpusError(
+            f"corpus {corpus.type} repeats itself so much that no part can be held out; give it more text"
+        )
+    in_part = {name: np.zeros(len(kept.hashes), bool) for name in parts}
+    for name, chosen in parts.items():
+        in_part[name][chosen] = True
+    statistics["shingles_shared_test_train"] = dedup.shared(kept.shingles, in_part["train"], in_part["test"])
+    return kept.pieces, parts, statistics
 
 
-def _deduplicate(
-    corpus: Corpus, text: np.ndarray, pieces: Pieces, statistics: dict[str, Any]
-) -> tuple[Pieces, np.ndarray, np.ndarray]:
-    """The pieces kept, their content hashes, and their indices among those given; adds to `statistics`."""
+def _deduplicate(corpus: Corpus, text: np.ndarray, pieces: Pieces, statistics: dict[str, Any]) -> _Kept:
+    """Removes exact and near duplicates where the corpus has such; adds what went to `statistics`."""
     hashes = split.content_hashes(text, pieces)
+    found = dedup.shingles(text, pieces.begins, pieces.ends)
     keep = np.ones(len(hashes), bool)
-    statistics.setdefault("exact_duplicates", 0)
-    statistics.setdefault("near_duplicates", 0)
-    statistics.setdefault("duplicate_bytes", 0)
     if corpus.deduplicate:
         keep = split.first_occurrences(hashes)
-        statistics["exact_duplicates"] += int((~keep).sum())
-        kept = np.flatnonzero(keep)
-        distinct = pieces.take(kept)
-        near = dedup.seen_before(dedup.shingles(text, distinct.begins, distinct.ends)) > dedup.THRESHOLD
+        distinct = np.flatnonzero(keep)
+        near = dedup.seen_before(found.of(distinct)) > dedup.THRESHOLD
+        keep[distinct[near]] = False
+        statistics["exact_duplicates"] += len(hashes) - len(distinct)
         statistics["near_duplicates"] += int(near.sum())
-        keep[kept[near]] = False
         statistics["duplicate_bytes"] += int((pieces.ends - pieces.begins)[~keep].sum())
     position = np.flatnonzero(keep)
-    return pieces.take(position), hashes[position], position
+    return _Kept(pieces.take(position), hashes[position], found.of(position), position)
 
 
 def _write_tokens(path: Path, encoder: Encoder, texts: Iterator[str], dtype: np.dtype) -> dict[str, int]:
@@ -272,10 +290,7 @@ def _write_tokens(path: Path, encoder: Encoder, texts: Iterator[str], dtype: np.
     counts = {"documents": 0, "bytes": 0, "characters": 0, "tokens": 0}
     separator = np.array([encoder.vocabulary.separator_id], dtype)
     with path.open("wb") as file:
-        done = False
-        while not done:
-            batch = [text for text, _ in zip(texts, range(_ENCODE_DOCUMENTS), strict=False)]
-            done = not batch
+        while batch := list(islice(texts, _ENCODE_DOCUMENTS)):
             for text, ids in zip(batch, encoder.encode_many(batch), strict=True):
                 file.write(np.concatenate([ids.astype(dtype, copy=False), separator]).tobytes())
                 counts["documents"] += 1
@@ -283,14 +298,3 @@ def _write_tokens(path: Path, encoder: Encoder, texts: Iterator[str], dtype: np.
                 counts["characters"] += len(text)
                 counts["tokens"] += len(ids) + 1
     return counts
-
-
-def _digest(folder: Path, encoder: Encoder) -> str:
-    """16 hex digits of the tokens of all parts, the vocabulary and the learned tokenizer."""
-    import hashlib
-
-    sha = hashlib.sha256(json.dumps(encoder.vocabulary._asdict(), sort_keys=True).encode())
-    sha.update(encoder.save().encode())
-    for part in split.PARTS:
-        sha.update(bytes.fromhex(store.file_sha256(folder / f"{part}.tokens")))
-    return sha.hexdigest()[:_DIGEST_DIGITS]

@@ -20,11 +20,12 @@ PARTS: tuple[Part, ...] = ("train", "test", "dev")
 MIN_DOCUMENTS = 20
 """Fewer documents than this are cut into blocks."""
 
-LONG_BYTES = 1100
-"""A document that gives eight windows of 128 bytes and their successors."""
+TEST_DOCUMENTS = 1100
+TEST_WINDOWS = 8 * TEST_DOCUMENTS
+"""What a test part should give where the corpus is large enough: windows of 129 bytes, at most eight a document."""
 
-TEST_LONG_DOCUMENTS = 1100
-TEST_SHARE, DEV_SHARE = 0.15, 0.05
+TEST_SHARE, MOST_TEST_SHARE, DEV_SHARE = 0.15, 0.3, 0.05
+_WINDOW_BYTES = 129
 
 BLOCK_BYTES, MIN_BLOCK_BYTES = 4096, 512
 _REGION_BLOCKS = 8
@@ -49,7 +50,7 @@ def content_hashes(text: np.ndarray, pieces: Pieces) -> np.ndarray:
     """(n,) uint64 keyed hash of each piece's bytes."""
     return np.array(
         [
-            int.from_bytes(hashlib.blake2b(text[b:e], digest_size=8, key=_SEED).digest(), "big")
+            int.from_bytes(hashlib.blake2b(text[b:e].tobytes(), digest_size=8, key=_SEED).digest(), "big")
             for b, e in zip(pieces.begins.tolist(), pieces.ends.tolist(), strict=True)
         ],
         dtype=np.uint64,
@@ -96,14 +97,16 @@ def blocks(text: np.ndarray, pieces: Pieces) -> Pieces:
 def split_documents(hashes: np.ndarray, sizes: np.ndarray) -> dict[Part, np.ndarray]:
     """Indices of each part in hash order: test first, then dev, then train (about 80 %).
 
-    The test part ends where it holds 1,100 long documents (a fifth of the long ones where there are fewer in all) or,
-    without long ones, 15 % of all documents.
+    The test part ends where it holds 1,100 documents and 8,800 windows, or at 30 % of the documents; where those
+    cannot be 1,100 it is 15 %.
     """
     order = np.argsort(hashes, kind="stable")
     n = len(order)
-    is_long = sizes[order] >= LONG_BYTES
-    wanted = min(TEST_LONG_DOCUMENTS, int(0.2 * is_long.sum()))
-    n_test = max(2, round(TEST_SHARE * n)) if wanted < 2 else int(np.searchsorted(np.cumsum(is_long), wanted)) + 1
+    n_test = max(2, round(TEST_SHARE * n))
+    if n * MOST_TEST_SHARE >= TEST_DOCUMENTS:
+        windows = np.cumsum(np.minimum(sizes[order] // _WINDOW_BYTES, 8))
+        enough = max(TEST_DOCUMENTS, int(np.searchsorted(windows, TEST_WINDOWS)) + 1)
+        n_test = min(enough, int(MOST_TEST_SHARE * n))
     n_dev = max(2, min(round(DEV_SHARE * n), n_test // 2))
     return {"train": order[n_test + n_dev :], "test": order[:n_test], "dev": order[n_test : n_test + n_dev]}
 

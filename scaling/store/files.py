@@ -39,7 +39,7 @@ def _no_fault(point: str) -> None:
 
 
 fault: Callable[[str], None] = _no_fault
-"""Called as `KIND:after-write`, `KIND:after-fsync`, `KIND:after-link`, `KIND:after-replace`, `KIND:after-quarantine`."""
+"""Called with `KIND:after-write`, then `after-fsync`, then `after-link` or `after-replace`; `quarantine:after-move`."""
 
 
 def digest(data: bytes) -> str:
@@ -52,9 +52,14 @@ def json_digest(value: Any) -> str:
     return digest(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
+def is_run_id(text: str) -> bool:
+    """Whether a text is 16 lower-case hex digits."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 def check_run_id(run_id: object) -> str:
     """Returns `run_id`, or raises StoreError where it is not 16 hex digits and so could not name a file."""
-    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+    if not isinstance(run_id, str) or not is_run_id(run_id):
         raise StoreError(f"run_id {run_id!r}: not 16 lower-case hex digits; take it from Trial.run_id")
     return run_id
 
@@ -73,6 +78,8 @@ def names(root: Path, folder: str, suffix: str = "") -> list[str]:
             return sorted(f"{folder}/{e.name}" for e in entries if e.name.endswith(suffix) and e.is_file())
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise StoreError(f"{root / folder}: cannot be read: {error.strerror}; check the folder") from error
 
 
 def read(root: Path, name: str) -> bytes:
@@ -213,7 +220,7 @@ def quarantine(root: Path, name: str, reason: str, seen: str | None) -> str | No
         moved.unlink()
         remove(root, f"{target}.json")
         return None
-    fault("quarantine:after-quarantine")
+    fault("quarantine:after-move")
     with _named(path):
         sync_folder(path.parent)
         sync_folder(moved.parent)

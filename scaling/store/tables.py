@@ -6,6 +6,7 @@ Page checksums alone let some single bit flips through unseen, and cover no meta
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import numbers
@@ -13,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scaling.errors import StoreError
@@ -23,8 +23,8 @@ from scaling.store.schema import CURVE_SCHEMA, EVAL_SCHEMA, FORMAT_VERSION, ROW_
 if TYPE_CHECKING:
     import pandas as pd
 
-DIGEST_KEY = b"scaling_values_sha256"
-VERSION_KEY = b"scaling_format_version"
+DIGEST_KEY = "scaling_values_sha256"
+VERSION_KEY = "scaling_format_version"
 
 TERMINAL = ("finished", "diverged")
 STATUSES = (*TERMINAL, "failed")
@@ -46,11 +46,11 @@ def values_sha256(table: pa.Table) -> str:
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
             if array.null_count:
-                sha.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
-                array = pc.fill_null(array, 0)
+                sha.update(_raw(array.is_valid().cast(pa.uint8())))
+                array = array.drop_null()  # Not fill_null: its scalar would cost the import of pandas.
             else:
                 sha.update(b"\1")
-            data = array.to_numpy(zero_copy_only=False).tobytes()
+            data = _raw(array)
         else:
             data = json.dumps(array.to_pylist()).encode()
         sha.update(len(data).to_bytes(8, "little"))
@@ -58,26 +58,45 @@ def values_sha256(table: pa.Table) -> str:
     return sha.hexdigest()
 
 
+def _raw(array: pa.Array) -> bytes:
+    """The values' bytes; through numpy they would cost the import of pandas."""
+    width = array.type.bit_width // 8
+    buffer = array.buffers()[1]
+    return b"" if buffer is None else buffer.slice(array.offset * width, len(array) * width).to_pybytes()
+
+
 def encode(table: pa.Table) -> bytes:
-    """Parquet bytes of a table, zstd-compressed, with the digest of its values in the footer."""
-    meta = {DIGEST_KEY: values_sha256(table), VERSION_KEY: str(FORMAT_VERSION)}
+    """Parquet bytes of a table, zstd-compressed, with the digest of its values in the footer; read back once.
+
+    Raises StoreError where what is read back is not what was written.
+    """
+    plain = table.cast(bare(table.schema))
+    meta = {DIGEST_KEY: values_sha256(plain), VERSION_KEY: str(FORMAT_VERSION)}
     small = table.num_rows <= 1
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(meta).cast(_bare(table.schema, meta)),
+    # Dictionaries, statistics and Arrow's own copy of the schema would triple the size of a row.
+    with pq.ParquetWriter(
         sink,
+        plain.schema,
         compression="zstd",
-        # Dictionaries, statistics and Arrow's own copy of the schema would triple the size of a row.
         use_dictionary=not small,
         write_statistics=not small,
         store_schema=False,
         write_page_checksum=True,
-    )
-    return sink.getvalue().to_pybytes()
+    ) as writer:
+        writer.write_table(plain)
+        writer.add_key_value_metadata(meta)
+    data = sink.getvalue().to_pybytes()
+    try:
+        decode(data, plain.schema)
+    except Damaged as error:
+        raise StoreError(f"a table does not survive being written as parquet: {error}; please report this") from error
+    return data
 
 
-def _bare(schema: pa.Schema, meta: Mapping[bytes, str]) -> pa.Schema:
-    return pa.schema([pa.field(f.name, f.type) for f in schema], metadata=dict(meta))
+def bare(schema: Iterable[pa.Field]) -> pa.Schema:
+    """Names and types alone, without the metadata that documents them."""
+    return pa.schema([pa.field(f.name, f.type) for f in schema])
 
 
 def decode(data: bytes, schema: pa.Schema, extra: tuple[pa.Field, ...] = ()) -> pa.Table:
@@ -94,19 +113,20 @@ def decode(data: bytes, schema: pa.Schema, extra: tuple[pa.Field, ...] = ()) -> 
     except Exception as error:
         # Damaged bytes raise nearly anything: ArrowInvalid, OSError, UnicodeDecodeError, MemoryError.
         raise Damaged(f"not readable as parquet: {str(error).splitlines()[0] if str(error) else error!r}") from error
-    claimed = meta.get(DIGEST_KEY)
+    claimed = meta.get(DIGEST_KEY.encode())
     if claimed is None:
         raise Damaged("no digest in its footer")
     if claimed.decode("ascii", "replace") != actual:
         raise Damaged("schema and values differ from the sha256 in its footer")
     fields = [*schema, *extra]
     known = {f.name: f.type for f in fields}
+    if list(known.items()) == [(f.name, f.type) for f in table.schema]:
+        return table.replace_schema_metadata(None)
     odd = [f.name for f in table.schema if known.get(f.name) != f.type]
     if odd:
         raise StoreError(f"column {odd[0]} is unknown or of another type: written by a newer version; upgrade to read")
-    columns = [
-        table.column(f.name) if f.name in table.schema.names else pa.nulls(table.num_rows, f.type) for f in fields
-    ]
+    given = set(table.schema.names)
+    columns = [table.column(n) if n in given else pa.nulls(table.num_rows, t) for n, t in known.items()]
     return pa.table(columns, schema=pa.schema([pa.field(f.name, f.type) for f in fields]))
 
 
@@ -156,7 +176,7 @@ def row_table(row: Mapping[str, Any], statuses: tuple[str, ...]) -> pa.Table:
         except ValueError as error:
             raise StoreError(f"{where}: column {name}: not a JSON object: {error}") from error
     try:
-        return pa.Table.from_pylist([values], schema=_bare(ROW_SCHEMA, {}))
+        return pa.Table.from_pylist([values], schema=bare(ROW_SCHEMA))
     except (ValueError, pa.ArrowException) as error:
         raise StoreError(f"{where}: {error}") from error
 
@@ -166,13 +186,11 @@ def _long_table(
 ) -> pa.Table:
     where, may_lack = f"{what} of {run_id}", _MAY_LACK[what]
     records: list[dict[str, Any]]
-    if hasattr(given, "to_dict"):
-        _check_columns(where, given.columns, schema.names, may_lack)
+    if hasattr(given, "columns"):
+        frame: Any = given
+        _check_columns(where, frame.columns, schema.names, may_lack)
         # A frame writes null as NaN or NA.
-        records = [
-            {k: None if v is None or v != v else v for k, v in record.items()}
-            for record in given.astype(object).where(given.notna(), None).to_dict("records")
-        ]
+        records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     else:
         records = [dict(r) for r in given]
     for number, record in enumerate(records):
@@ -181,14 +199,14 @@ def _long_table(
         if record.setdefault("run_id", run_id) != run_id:
             raise StoreError(f"{at}: column run_id: {record['run_id']!r} is another run")
         records[number] = {f.name: _value(at, f, record.get(f.name)) for f in schema}
-    return pa.Table.from_pylist(records, schema=_bare(schema, {}))
+    return pa.Table.from_pylist(records, schema=bare(schema))
 
 
 def curve_table(run_id: str, curve: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pa.Table:
     """A training curve in CURVE_SCHEMA; steps must rise. Raises StoreError."""
     table = _long_table(run_id, "curve", CURVE_SCHEMA, curve)
     steps = table.column("step").to_pylist()
-    for number, (before, after) in enumerate(zip(steps, steps[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(itertools.pairwise(steps), start=1):
         if before is None or after is None or after <= before:
             raise StoreError(f"curve of {run_id}, point {number}: column step: {after} does not follow {before}")
     return table

@@ -47,8 +47,11 @@ MAX_BYTES = 100_000
 MIN_BYTES = 128
 
 _SKIPPED_FOLDERS = frozenset(
-    "test tests testing _testing test_utils testsuite unittests unit_tests _vendor vendor _vendored vendored "
-    "third_party thirdparty thirdparty_files _extern externals".split()
+    {
+        *("test", "tests", "testing", "_testing", "test_utils", "testsuite", "unittests", "unit_tests"),
+        *("_vendor", "vendor", "_vendored", "vendored", "_extern", "externals"),
+        *("third_party", "thirdparty", "thirdparty_files"),
+    }
 )
 # Names that tell tests, protocol buffers, word and glyph tables, and files that a build writes anew on each machine.
 _SKIPPED_NAMES = re.compile(

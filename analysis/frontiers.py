@@ -1,0 +1,138 @@
+"""N*(C), D*(C) by several approaches under several conventions, from the same draws, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.approaches import get_approach, list_approaches
+from analysis.approaches.base import Task, isoflop_groups
+from analysis.bootstrap import Choice, Resamples, choose_scheme, estimate, resample, shared_noise
+from analysis.estimation import estimate_law, log_residuals
+from analysis.fitting import check_draws
+from analysis.laws.chinchilla import Chinchilla
+from analysis.table import Runs, check_name, read_table
+from analysis.types import Frontier, FrontierSet
+from scaling.accounting import COSTS, COUNTS
+from scaling.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUIVALENCE_MARGIN = 0.05
+"""Exponents of N* closer than this mean the same advice within any budget range that toy sweeps reach."""
+
+
+def frontier(
+    table: str | Path | pd.DataFrame | Runs,
+    approaches: str | Sequence[str] = "all",
+    *,
+    counts: str | Sequence[str] = "total",
+    costs: str | Sequence[str] = "exact",
+    level: float = 0.9,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    scheme: Choice = "auto",
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    allow_mixed_data: bool = False,
+) -> FrontierSet:
+    """Compute-optimal frontiers of a table of runs.
+
+    Args:
+        table: see `read_table`.
+        approaches: "all", or names among those of `list_approaches()`.
+        counts: one or several of total, non_embedding, non_embedding_head.
+        costs: one or several of exact, 6nd.
+        level: nominal coverage of the intervals.
+        bootstrap: number of draws, shared by all approaches.
+        seed: of the draws.
+        scheme: auto, case or noise; see `analysis.bootstrap`.
+        columns, where, allow_mixed_data: see `read_table`.
+
+    Raises:
+        InputError: no such approach, count or cost.
+        TableError: see `read_table`.
+    """
+    check_draws(bootstrap, level)
+    names = _listed(approaches)
+    if names == ["all"]:
+        names = [a["name"] for a in list_approaches()]
+    members = [get_approach(n) for n in names]
+    for count in _listed(counts):
+        check_name("count", count, COUNTS)
+    for cost in _listed(costs):
+        check_name("cost", cost, COSTS)
+    runs = read_table(table, columns=columns, where=where, allow_mixed_data=allow_mixed_data)
+    resamples = draws_of(runs, draws=bootstrap, seed=seed, scheme=scheme)
+    found = [
+        a.frontier(Task(runs, count, cost, level, resamples))
+        for count in _listed(counts)
+        for cost in _listed(costs)
+        for a in members
+    ]
+    return FrontierSet(tuple(found), agreement(found, level))
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    listed = [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
+    if not listed or not all(listed):
+        raise InputError("an empty list of approaches, counts or costs; leave it out for the default")
+    return listed
+
+
+def draws_of(runs: Runs, *, draws: int, seed: int, scheme: Choice) -> Resamples:
+    """The draws that every approach to this table shares.
+
+    Budgets are strata where the table has at least two groups of three runs or more; noise shared within a lineage is
+    measured on the residuals of Hoffmann's law.
+    """
+    draws = max(draws, 1)
+    groups = [g for g in isoflop_groups(runs, runs.flops()) if g.rows.size >= 3]
+    inside = sum(g.rows.size for g in groups)
+    strata = runs.budget if len(groups) >= 2 and inside >= 0.8 * len(runs) else None
+    chosen = choose_scheme(runs.lineage, strata, scheme)
+    shared = 0.0
+    if chosen == "noise" and np.unique(runs.lineage).size < len(runs):
+        x = {"params": runs.params(), "tokens": runs.tokens}
+        fit = estimate_law(Chinchilla(), x, runs.loss, "ls_log", None)
+        shared = shared_noise(log_residuals(fit, runs.loss), runs.lineage) if fit.usable else 0.0
+    return resample(runs.lineage, draws=draws, seed=seed, scheme=chosen, strata=strata, shared=shared)
+
+
+def agreement(frontiers: Sequence[Frontier], level: float, margin: float = EQUIVALENCE_MARGIN) -> dict[str, Any]:
+    """Paired differences of the exponents of N* between approaches under one convention.
+
+    A pair agrees where the interval of its difference lies within ±margin, differs where it excludes 0 and reaches
+    beyond the margin, and is not resolved otherwise; a wide interval is no agreement.
+    """
+    pairs = []
+    for a, b in combinations(frontiers, 2):
+        if (a.count, a.cost) != (b.count, b.cost) or not (a.known and b.known):
+            continue
+        difference = estimate(
+            a.N_exponent.value - b.N_exponent.value, a.draws["N_exponent"] - b.draws["N_exponent"], level
+        )
+        lo, hi = difference.ci
+        verdict = "not_resolved"
+        if -margin <= lo and hi <= margin:
+            verdict = "agree"
+        elif lo > 0 or hi < 0:
+            verdict = "differ"
+        pairs.append(
+            {
+                "a": a.approach,
+                "b": b.approach,
+                "count": a.count,
+                "cost": a.cost,
+                "difference": difference,
+                "verdict": verdict,
+            }
+        )
+    verdicts = {p["verdict"] for p in pairs}
+    overall = next((v for v in ("differ", "not_resolved", "agree") if v in verdicts), "not_resolved")
+    return {"margin": margin, "level": level, "pairs": pairs, "verdict": overall}

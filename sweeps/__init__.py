@@ -1,0 +1,1 @@
+"""Which trials: sweep definitions, their designs and recipes, expansion, the planner, the launcher, the studies."""
