@@ -8,6 +8,10 @@ must stay. Its noise is normal in the log loss, with the residual variance s² o
 divided by a fresh χ²(nu)/nu in each draw, which for a quantity linear in the losses gives Student's interval, and is
 shared within a lineage to the degree that its residuals agree. Every approach sees the same draws of a table, so
 differences between approaches are paired.
+
+Simulated coverage of nominal 90 % intervals for the exponent of N* (`noise`, 150 sweeps, .7 % noise, surface of
+Besiroglu et al. 2024): 3 budgets x 5 sizes isoflop .93, parametric .91, vpnls .89; 5 x 7 .86, .94, .89. The standard
+error of such a figure is .025.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ from scaling.errors import InputError
 Scheme = Literal["case", "noise"]
 Choice = Literal["auto", "case", "noise"]
 
-MIN_CLUSTERS_PER_BUDGET = 8
-"""Fewer runs than this in a budget, and a case draw too often loses its bracket."""
+MIN_CLUSTERS_PER_BUDGET = 12
+"""Fewer runs than this in a budget, and case draws lose brackets: at nine, 90 % intervals covered 98 % (isoflop)."""
+MIN_DRAWS = 10
+"""Fewer finite draws than this give no interval."""
 MIN_CLUSTERS = 60
 """Fewer runs than this without budgets, and case draws of a five-parameter law degenerate."""
 
@@ -134,9 +140,9 @@ def shared_noise(residual: Array, clusters: NDArray[np.intp]) -> float:
 
 
 def percentile(draws: Array, level: float) -> tuple[float, float]:
-    """The central interval of the finite draws; NaN where fewer than half are finite."""
+    """The central interval of the finite draws; NaN where fewer than half, or than `MIN_DRAWS`, are finite."""
     kept = draws[np.isfinite(draws)]
-    if kept.size == 0 or kept.size < 0.5 * draws.size:
+    if kept.size < max(0.5 * draws.size, MIN_DRAWS):
         return math.nan, math.nan
     tail = 50.0 * (1.0 - level)
     lo, hi = np.percentile(kept, [tail, 100.0 - tail])

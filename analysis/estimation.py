@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.bootstrap import Resamples, estimate
 from analysis.laws.base import FLOOR_AT_ZERO, Array, Bound, Law
-from analysis.solve import Objective, minimise, multistart, multistart_draws, profile, residuals
+from analysis.solve import HUBER_DELTA, Objective, Solution, minimise, multistart, multistart_draws, profile, residuals
 from analysis.types import Estimate, FitResult, Status
 
 PROFILE_DROP = 3.84
@@ -19,6 +19,8 @@ PROFILE_DROP = 3.84
 
 _RECHECKED = 24
 """Draws that are solved again from starts of their own."""
+_SCOUTING = 25
+"""Iterations after which another start is given up unless it is lower already."""
 _SMALL_TABLE = 100
 """Up to this many rows every draw is solved from several starts."""
 
@@ -163,22 +165,33 @@ def _floor_profile(
 ) -> tuple[float, bool]:
     """Profile likelihood of the floor: its 95 % upper end in nats, and whether the data bound it from below.
 
-    The likelihood is that of the objective with its scale profiled out: Laplace for Huber with so small a δ, normal
-    for least squares; 2Δℓ = 2n ln(S/S_min) or n ln(S/S_min).
+    2Δl = k n ln(S/S_min), the objective's scale profiled out: k = 1 where the objective is quadratic in its residuals
+    (normal), 2 where it is linear (Laplace), in between by the share of residuals beyond Huber's delta.
     """
-    lowest = float(np.exp(y.min()))
-    grid = np.unique(np.concatenate([lowest * np.array([0.001, 0.1]), lowest * np.linspace(0.2, 0.995, 22)]))
+    lowest, value = float(np.exp(y.min())), float(np.exp(theta[index]))
+    grid = np.concatenate([lowest * np.array([0.001, 0.1]), lowest * np.linspace(0.2, 0.995, 22)])
+    grid = np.unique(np.append(grid, np.clip(value * np.array([0.98, 1.0, 1.02]), grid[0], None)))
     s = profile(bound, y, np.ones(y.size), theta, objective, index, np.log(grid))
     best = minimise(bound, y, np.ones(y.size), theta[None], objective).objective[0]
+    r = y - bound.evaluate(theta[None])[0][0]
+    k = 1.0 + float(np.mean(np.abs(r) > HUBER_DELTA)) if objective == "huber_log" else 1.0
     exact = y.size * (1e-11 if objective == "huber_log" else 1e-17)  # rounding, not noise
-    rise = (2.0 if objective == "huber_log" else 1.0) * y.size * np.log((s + exact) / (min(best, s.min()) + exact))
-    fits = grid[rise <= PROFILE_DROP]
-    value = float(np.exp(theta[index]))
-    upper = max(float(fits.max()), value) if fits.size else value
-    lower = min(float(fits.min()), value) if fits.size else value
+    rise = k * y.size * np.log((s + exact) / (min(best, s.min()) + exact))
+    at = int(np.argmin(rise))
+    upper, lower = _crossing(grid[at:], rise[at:]), _crossing(grid[at::-1], rise[at::-1])
     diagnostics["profile"] = {bound.names[index]: grid.tolist(), "two_delta_log_likelihood": rise.tolist()}
     diagnostics["profile_interval_95"] = [lower, upper]
     return upper, bool(rise[0] > PROFILE_DROP)
+
+
+def _crossing(values: Array, rise: Array) -> float:
+    """Where a profile, walked outwards from its minimum, first exceeds the threshold; its end where it never does."""
+    beyond = np.flatnonzero(rise > PROFILE_DROP)
+    if beyond.size == 0 or beyond[0] == 0:
+        return float(values[-1] if beyond.size == 0 else values[0])
+    i = int(beyond[0])
+    share = (PROFILE_DROP - rise[i - 1]) / (rise[i] - rise[i - 1])
+    return float(values[i - 1] + share * (values[i] - values[i - 1]))
 
 
 def _draw(
@@ -201,10 +214,7 @@ def _draw(
     found = minimise(bound, losses, weights, np.repeat(theta[None], resamples.draws, axis=0), objective)
     if y.size <= _SMALL_TABLE:
         for start in bound.starts(np.exp(y), np.ones(y.size), 3):
-            other = minimise(bound, losses, weights, np.repeat(start[None], resamples.draws, axis=0), objective)
-            better = other.objective < found.objective
-            for name in ("theta", "objective", "converged", "gradient"):
-                getattr(found, name)[better] = getattr(other, name)[better]
+            _try_start(bound, losses, weights, start, objective, found)
     sub = slice(0, min(_RECHECKED, resamples.draws))
     again = multistart_draws(
         bound,
@@ -228,6 +238,21 @@ def _draw(
     }
     named = bound.named(found.theta)
     return {k: np.where(lost, np.nan, v) for k, v in named.items()}
+
+
+def _try_start(
+    bound: Bound, losses: Array, weights: Array, start: Array, objective: Objective, found: Solution
+) -> None:
+    """Tries another start (P,) for every draw of `found`, and follows to the end, in place, those that got lower."""
+    draws = found.objective.size
+    y = np.broadcast_to(losses, (draws, bound.n))
+    w = np.broadcast_to(weights, (draws, bound.n))
+    scout = minimise(bound, y, w, np.repeat(start[None], draws, axis=0), objective, max_iterations=_SCOUTING)
+    lower = np.flatnonzero(scout.objective < found.objective * (1 - 1e-9))
+    if lower.size:
+        other = minimise(bound, y[lower], w[lower], scout.theta[lower], objective)
+        for name in ("theta", "objective", "converged", "gradient"):
+            getattr(found, name)[lower] = getattr(other, name)
 
 
 def log_residuals(fit: Estimated, loss: Array) -> Array:

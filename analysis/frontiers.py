@@ -69,8 +69,9 @@ def frontier(
         check_name("cost", cost, COSTS)
     runs = read_table(table, columns=columns, where=where, allow_mixed_data=allow_mixed_data)
     resamples = draws_of(runs, draws=bootstrap, seed=seed, scheme=scheme)
+    memo: dict[Any, Any] = {}
     found = [
-        a.frontier(Task(runs, count, cost, level, resamples))
+        a.frontier(Task(runs, count, cost, level, resamples, memo))
         for count in _listed(counts)
         for cost in _listed(costs)
         for a in members

@@ -61,7 +61,7 @@ def minimise(
     objective: Objective,
     *,
     frozen: NDArray[np.bool_] | None = None,
-    max_iterations: int = 150,
+    max_iterations: int = 300,
 ) -> Solution:
     """Minimises Σ_i w_i ρ(residual_i) for B problems at once from `theta` (B, P).
 

@@ -318,7 +318,7 @@ def _checked(frame: pd.DataFrame, labels: list[int | str], name: str) -> pd.Data
 def _numbers(values: Any, labels: list[int | str], name: str, column: str, *, gaps: bool) -> Array:
     import pandas as pd
 
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     low = 0.0 if not (gaps and column == "loss_se") else -np.finfo(float).tiny
     bad = ~(np.isfinite(numbers) & (numbers > low))
     if gaps:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from scaling.corpora.order import WindowOrder, check_supply, gather
 from scaling.corpora.prepare import prepare
-
 from scaling.cost import step_flops
 from scaling.errors import CorpusError
 from scaling.evaluate import HeldOutLoss, heldout_loss, take
@@ -59,7 +59,7 @@ class Curve:
     """A run's training curve: one point each `every` steps and at the end."""
 
     every: int
-    points: list[dict[str, float]] = field(default_factory=list)
+    points: list[dict[str, float | None]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
@@ -69,7 +69,7 @@ class Curve:
     def close_point(self, **values: float) -> float:
         """Ends a point; returns the mean training loss over it."""
         mean = math.fsum(self.losses) / len(self.losses)
-        self.points.append({**values, "train_loss": mean, "loss": math.nan})
+        self.points.append({**values, "train_loss": mean, "loss": None})
         self.losses = []
         return mean
 
@@ -125,7 +125,7 @@ class TrialRun:
     @property
     def train_loss(self) -> float:
         """The latest point of the curve, NaN before the first."""
-        return self.curve.points[-1]["train_loss"] if self.curve.points else math.nan
+        return float(self.curve.points[-1]["train_loss"] or math.nan) if self.curve.points else math.nan
 
     def _micro_batches(self, step: int) -> Any:
         trial = self.trial

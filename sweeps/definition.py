@@ -156,6 +156,11 @@ class Sweep(Frozen):
                 out[name] = value
         return out
 
+    @property
+    def file(self) -> Path | None:
+        """The file it was read from; None for a sweep made in Python."""
+        return Path(self._source.file) if self._source is not None else None
+
     def has(self, route: Route) -> bool:
         """Whether the sweep's file wrote a value at `route`; False for a sweep made in Python."""
         return self._source is not None and route in self._source.values

@@ -18,7 +18,7 @@ from scaling.spec import Frozen, canonical
 from scaling.tokenizers import Tokenizer, TokenizerSpec
 from scaling.tokenizers.byte import Byte, ByteEncoder
 from scaling.trial import MIN_STEPS, ArchitectureSpec, ObjectiveSpec, Trial
-from sweeps.definition import NESTED_HELDOUT_BELOW, Sweep
+from sweeps.definition import NESTED_HELDOUT_BELOW, SHARED, Sweep
 from sweeps.designs import Cell, Context
 from sweeps.problems import report_errors
 from sweeps.yaml_source import Route
@@ -198,12 +198,27 @@ class _Expansion:
         try:
             trial = Trial.model_validate(data)
         except ValidationError as error:
-            report_errors(error, Trial, data, lambda r, m, key: self._at_origin(cell, r, m, key))
+            whole = self._rule_field(data)
+            report_errors(error, Trial, data, lambda r, m, key: self._at_origin(cell, r or whole, m, key))
             return None
         if trial.steps < MIN_STEPS:
             self._at_origin(cell, ("steps",), f"{trial.steps} steps; at least {MIN_STEPS} are needed", False)
             return None
         return trial
+
+    def _rule_field(self, data: Mapping[str, Any]) -> Route:
+        """Where a broken rule between a trial's parts is shown: pydantic places such at the trial as a whole."""
+        try:
+            parts = _Parts.model_validate({name: data.get(name) for name in _Parts.model_fields})
+        except ValidationError:
+            return ()
+        if (
+            parts.objective is not None
+            and parts.architecture is not None
+            and parts.objective.serves(parts.architecture)
+        ):
+            return ("objective",)
+        return ("batch_tokens",)
 
     def _find_steps(self, data: dict[str, Any], cell: Cell) -> bool:
         """Whole steps for a horizon in tokens or FLOPs; False where a part is wrong (and reported)."""
@@ -243,7 +258,7 @@ class _Expansion:
                 self.report(inner if within else origin, text, key and within)
                 return
         below = [name for name in origins if name.startswith(".".join(names) + ".")]
-        if below and not self.sweep.has(route):
+        if below and not (route[0] in SHARED and self.sweep.has(route)):
             route = origins[below[0]]
         if message == "is missing":
             message = "is missing: give it here or as an axis of the design"

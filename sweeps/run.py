@@ -74,7 +74,6 @@ class Prepared:
     """A sweep ready to plan: its trials and the data's digest, vocabulary size and training tokens."""
 
     sweep: Sweep
-    path: Path | None
     wanted: list[Wanted]
     digest: str
     vocab_size: int
@@ -91,7 +90,6 @@ def prepare_sweep(source: str | Path | Sweep, overrides: Sequence[str] = (), *, 
     from scaling.corpora.order import check_supply
     from scaling.corpora.prepare import prepare
 
-    path = None if isinstance(source, Sweep) else Path(source)
     sweep = source if isinstance(source, Sweep) else load_sweep(source, overrides)
     wanted = expand(sweep)
     if not wanted:
@@ -104,16 +102,14 @@ def prepare_sweep(source: str | Path | Sweep, overrides: Sequence[str] = (), *, 
     for item in wanted:
         if (item.trial.corpus, item.trial.tokenizer) != (sample.corpus, sample.tokenizer):
             raise CorpusError(f"sweep {sweep.name} mixes corpora or tokenizers; write one sweep for each")
-    return Prepared(sweep, path, wanted, corpus.digest, corpus.vocabulary.size, corpus.n_train)
+    return Prepared(sweep, wanted, corpus.digest, corpus.vocabulary.size, corpus.n_train)
 
 
 def plan_sweep(source: str | Path | Sweep, store_path: Path | None = None, overrides: Sequence[str] = ()) -> Plan:
     """The plan of a sweep against a store (which need not exist)."""
     ready = prepare_sweep(source, overrides)
     store = Store.open(store_path) if store_path is not None and store_path.exists() else None
-    return plan(
-        ready.sweep, store, digest=ready.digest, vocabulary=ready.vocab_size, tokens_available=ready.n_train
-    )
+    return plan(ready.sweep, store, digest=ready.digest, vocabulary=ready.vocab_size, tokens_available=ready.n_train)
 
 
 def default_store(sweep: Sweep) -> Path:
@@ -194,11 +190,13 @@ def run_sweeps(
     drained = False
     if missing:
         for ready in prepared:
-            if ready.path is not None:
-                store.record_sweep(ready.path)
+            if ready.sweep.file is not None:
+                store.record_sweep(ready.sweep.file)
         planned = _planned(prepared, store, done, compile_trials)
         launched = jobs(planned)[: limit or None]
-        drained = _launch(launched, store_path, len(done), prepared, workers, address, gpus_per_trial, serial, seconds, quiet)
+        drained = _launch(
+            launched, store_path, len(done), prepared, workers, address, gpus_per_trial, serial, seconds, quiet
+        )
     return [_outcome(ready, store_path, {p.run_id for j in launched for p in j.planned}, drained) for ready in prepared]
 
 

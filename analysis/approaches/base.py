@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import Resamples, estimate
+from analysis.bootstrap import MIN_DRAWS, Resamples, estimate
 from analysis.table import Runs
 from analysis.types import Array, Dropped, Estimate, FitResult, Frontier, FrontierPoint, Parabola, Status
 
@@ -24,6 +24,8 @@ class Task:
     cost: str
     level: float
     resamples: Resamples
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """Fits that do not depend on the cost, shared by the tasks of one call."""
 
     @property
     def params(self) -> Array:
@@ -102,7 +104,7 @@ def build(
     """A frontier from its two lines; its own status gives way to `not_resolved` where most draws have no line."""
     failed = int((~np.isfinite(n_line.exponent_draws)).sum())
     n_exponent = estimate(n_line.exponent, n_line.exponent_draws, task.level)
-    if status is Status.CONVERGED and not np.isfinite(n_exponent.ci[0]):
+    if status is Status.CONVERGED and task.resamples.draws >= MIN_DRAWS and not np.isfinite(n_exponent.ci[0]):
         status, reason = (
             Status.NOT_RESOLVED,
             f"{failed} of {n_line.exponent_draws.size} draws have no frontier: no interval",

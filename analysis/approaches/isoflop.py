@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from analysis.approaches.base import Approach, Group, Task, build, interval, isoflop_groups, line
+from analysis.bootstrap import MIN_DRAWS
 from analysis.table import SAME_BUDGET
 from analysis.types import Array, Dropped, Frontier, FrontierPoint, Parabola, Status
 
@@ -153,7 +154,7 @@ def _draw(v: _Vertex, task: Task, params: Array, tokens: Array, loss: Array, noi
     v.loss_draws = c0 + c1 * vertex + c2 * vertex**2
     v.log_d_draws = _tokens_at(v.group, params, tokens, v.centre, v.log_n_draws)
     inside = float(np.mean((vertex >= u.min()) & (vertex <= u.max())))
-    if v.status is Status.CONVERGED and inside < 0.5:
+    if v.status is Status.CONVERGED and inside < 0.5 and task.resamples.draws >= MIN_DRAWS:
         v.status, v.reason = Status.NOT_RESOLVED, f"only {inside:.0%} of draws have their minimum inside the sizes"
 
 
@@ -195,7 +196,7 @@ class IsoFlop(Approach):
             return self.none(
                 task,
                 Status.NOT_ISOFLOP,
-                f"FLOPs within a group differ by {widest:.0%} under cost {task.cost} and count {task.count}",
+                f"FLOPs within a group differ by {widest:.1%} under cost {task.cost} and count {task.count}",
             )
         vertices, sigma, dof, origin = vertices_of(task)
         points = [v.point(task.level) for v in vertices]

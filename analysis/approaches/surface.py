@@ -21,7 +21,11 @@ COST_MISFIT = 0.05
 def fit_surface(task: Task, objective: Objective) -> tuple[Estimated, CostSurface]:
     """Hoffmann's law fitted to the task's runs and draws, and the cost of N and D."""
     params, tokens = task.params, task.runs.tokens
-    fit = estimate_law(LAW, {"params": params, "tokens": tokens}, task.runs.loss, objective, task.resamples)
+    key = (task.count, objective)
+    if key not in task.memo:
+        x = {"params": params, "tokens": tokens}
+        task.memo[key] = estimate_law(LAW, x, task.runs.loss, objective, task.resamples)
+    fit: Estimated = task.memo[key]
     return fit, fit_cost(params, tokens, task.flops)
 
 

@@ -92,11 +92,13 @@ class Rows:
 def finish(figure: Figure, rows: Rows) -> Drawn:
     """The figure, laid out while the house style holds, with its table."""
     figure.draw_without_rendering()
+    if style.wrap_long_labels(figure):
+        figure.draw_without_rendering()
     return Drawn(figure, rows.table())
 
 
 def save(figure: Figure, table: pd.DataFrame, folder: Path | str, name: str) -> list[Path]:
-    """Writes `name`.svg, .pdf, .png (200 dpi) and .csv into `folder`, without dates, so that a rerun writes equal bytes.
+    """Writes `name`.svg, .pdf, .png (200 dpi) and .csv into `folder`, undated: a rerun writes equal bytes.
 
     Numbers in the CSV are the shortest that read back exactly. Returns the paths, in that order.
 

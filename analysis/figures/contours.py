@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -89,12 +90,18 @@ def plot_contours(
         loss = fit.predict(params=np.broadcast_to(n[:, None], tokens.shape), tokens=tokens)
         levels = _levels(fit, runs, float(loss.min()))
         colours = style.shades(len(levels))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        style.log_axis(axes.xaxis, style.power_number)
+        style.log_axis(axes.yaxis, style.si_number)
+        axes.set_xlim(*c_limits)
+        axes.set_ylim(*n_limits)
         drawn = axes.contour(c, n, loss, levels=levels, colors=colours, linewidths=0.9)
-        labels = axes.clabel(drawn, fontsize=6.0, fmt=style.plain_number, inline=True, inline_spacing=2)
-        for text in labels:
-            text.set_color(style.INK)
+        obstacles = np.column_stack([c_run, n_run])
+        if frontier is not None and frontier.known:
+            obstacles = np.concatenate([obstacles, np.column_stack([c_line, frontier.params(c_line)])])
+        places = _label_places(drawn.allsegs, obstacles, c_limits, n_limits)
+        if places:
+            for text in axes.clabel(drawn, fontsize=6.0, fmt=style.plain_number, inline_spacing=2, manual=places):
+                text.set_color(style.INK)
         for level, segments in zip(drawn.levels, drawn.allsegs, strict=True):
             for segment in segments:
                 rows.add(element="contour", flops=segment[:, 0], params=segment[:, 1], loss=level)
@@ -111,14 +118,10 @@ def plot_contours(
             Line2D([], [], marker="o", linestyle="none", markerfacecolor="white", color=style.INK, label="runs"),
         ]
         if frontier is not None and frontier.known:
-            handles.append(_draw_frontier(axes, rows, frontier, c_line, float(c_run.max())))
-        style.log_axis(axes.xaxis, style.power_number)
-        style.log_axis(axes.yaxis, style.si_number)
-        axes.set_xlim(*c_limits)
-        axes.set_ylim(*n_limits)
+            handles += _draw_frontier(axes, rows, frontier, c_line, float(c_run.max()))
         axes.set_xlabel(convention.flops_label())
         axes.set_ylabel(convention.params_label())
-        style.legend_below(figure, handles, columns=3)
+        style.legend_below(figure, handles, columns=4)
         return finish(figure, rows)
 
 
@@ -130,8 +133,30 @@ def _levels(fit: FitResult, runs: Runs, least: float) -> Array:
     return levels if len(levels) else np.array([high])
 
 
-def _draw_frontier(axes: Axes, rows: Rows, frontier: Frontier, c: Array, seen: float) -> Line2D:
-    """N*(C) with its band, solid as far as there are runs, dashed beyond; returns the legend's entry."""
+def _label_places(
+    contours: Sequence[Sequence[Array]], obstacles: Array, c_limits: tuple[float, float], n_limits: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """For each stretch of contour a place (C, N) for its label: inside the axes, far from runs, frontier and labels."""
+    low = np.log([c_limits[0], n_limits[0]])
+    size = np.log([c_limits[1], n_limits[1]]) - low
+    taken = (np.log(obstacles) - low) / size
+    found = []
+    for segments in contours:
+        for segment in segments:
+            at = (np.log(segment) - low) / size if len(segment) else np.empty((0, 2))
+            inside = ((at > 0.06) & (at < 0.94)).all(axis=1)
+            if inside.sum() < 12:
+                continue
+            near = np.linalg.norm(at[inside][:, None] - taken[None], axis=2).min(axis=1)
+            best = int(near.argmax())
+            if near[best] > 0.03:
+                found.append((float(segment[inside][best, 0]), float(segment[inside][best, 1])))
+                taken = np.concatenate([taken, at[inside][best : best + 1]])
+    return found
+
+
+def _draw_frontier(axes: Axes, rows: Rows, frontier: Frontier, c: Array, seen: float) -> list[Line2D]:
+    """N*(C) with its band, solid as far as there are runs, dashed beyond; returns legend entries."""
     colour = style.COLOURS[1]
     for element, at, dashes in (
         ("frontier", c[c <= seen], "-"),
@@ -141,7 +166,8 @@ def _draw_frontier(axes: Axes, rows: Rows, frontier: Frontier, c: Array, seen: f
         axes.fill_between(at, lo, hi, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
         axes.plot(at, n, color=colour, linewidth=1.6, linestyle=dashes, zorder=2.5)
         rows.add(element=element, flops=at, params=n, params_lo=lo, params_hi=hi)
-    band = f" and {frontier.N_exponent.level:.0%} interval" if np.isfinite(lo).all() else ""
-    return Line2D(
-        [], [], color=colour, linewidth=1.6, label=f"N*(C) by {frontier.approach}{band}, dashed beyond the runs"
-    )
+    band = f", {frontier.N_exponent.level:.0%} interval" if np.isfinite(lo).all() else ""
+    return [
+        Line2D([], [], color=colour, linewidth=1.6, label=f"N*(C) by {frontier.approach}{band}"),
+        Line2D([], [], color=colour, linewidth=1.6, linestyle=(0, (4, 2)), label="beyond the runs"),
+    ]

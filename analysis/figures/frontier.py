@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from analysis.figures.material import Material
-    from analysis.types import Frontier
+    from analysis.types import Array, Frontier
 
 APART = 0.012
 """Points of different approaches at one budget stand this far apart in C, as a share of the log range drawn."""
+
+Span = tuple[float, float, float | None]
+"""Lowest and highest C of the points, and the target beyond them, if any."""
 
 
 class FrontierLines(Kind):
@@ -79,22 +82,28 @@ def plot_frontier(
         if title:
             figure.suptitle(title, fontsize=8.5)
         low, high = _range(known)
-        shift = APART * np.log(max(high, target or high) / low)
+        beyond = target if target is not None and target > high else None
+        span = (low, high, beyond)
+        shift = APART * float(np.log((beyond or high) / low))
         for axes, which, letter in zip(panels, "ND", "ab", strict=True):
             for k, frontier in enumerate(known):
-                _draw_one(axes, rows, frontier, which, (low, high, target), k, (k - (len(known) - 1) / 2) * shift)
+                _draw_line(axes, rows, frontier, which, span, k)
+                if _own_points(frontier):
+                    _draw_points(axes, rows, frontier, which, k, (k - (len(known) - 1) / 2) * shift)
+                else:
+                    _draw_marks(axes, rows, frontier, which, span, k, len(known))
             style.log_axis(axes.xaxis, style.power_number)
             style.log_axis(axes.yaxis, style.si_number)
-            axes.set_xlim(*style.log_limits([low, high, target or high], 0.04))
-            if target is not None and target > high:
-                axes.axvline(target, color=style.MUTED, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
+            axes.set_xlim(*style.log_limits([low, beyond or high], 0.04))
+            if beyond:
+                axes.axvline(beyond, color=style.MUTED, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
             axes.set_ylabel(convention.params_label("N*") if which == "N" else convention.tokens_label("D*"))
             if not (narrow and which == "N"):
                 axes.set_xlabel(convention.flops_label())
             style.panel_letter(axes, letter)
         handles = [_handle(f, k) for k, f in enumerate(known)]
-        if target is not None and target > high:
-            label = f"extrapolated to {style.power_number(target)} FLOPs"
+        if beyond:
+            label = f"extrapolated to {style.power_number(beyond)} FLOPs"
             handles.append(Line2D([], [], color=style.MUTED, linestyle=(0, (4, 2)), label=label))
         handles.append(style.note(f"bands and bars: {known[0].N_exponent.level:.0%} intervals"))
         for f in everything:
@@ -107,7 +116,7 @@ def plot_frontier(
 
 def _range(frontiers: list[Frontier]) -> tuple[float, float]:
     """The lowest and highest C of any point."""
-    c = [p.flops for f in frontiers for p in f.points if np.isfinite(p.flops)]
+    c = [p.flops for f in frontiers for p in f.points if np.isfinite([p.flops, p.params]).all()]
     if not c:
         raise NotDrawable("the figure frontier needs budgets: no frontier has a point")
     low, high = min(c), max(c)
@@ -123,88 +132,68 @@ def _style(k: int) -> tuple[str, str]:
     return style.COLOURS[k % len(style.COLOURS)], style.MARKERS[k % len(style.MARKERS)]
 
 
-def _draw_one(
-    axes: Axes,
-    rows: Rows,
-    frontier: Frontier,
-    which: str,
-    span: tuple[float, float, float | None],
-    k: int,
-    shift: float,
-) -> None:
-    """Line, band and points of one approach in one panel."""
+def _at(frontier: Frontier, flops: Array, which: str) -> Array:
+    return frontier.params(flops) if which == "N" else frontier.tokens(flops)
+
+
+def _draw_line(axes: Axes, rows: Rows, frontier: Frontier, which: str, span: Span, k: int) -> None:
+    """Line and band of one approach, solid over the points, dashed to the target; later lines are thinner, on top."""
     low, high, target = span
-    colour, marker = _style(k)
-    panel = f"{which}*"
-    parts = [("fitted", np.geomspace(low, high, 61), "-")]
-    if target is not None and target > high:
+    colour, _ = _style(k)
+    parts: list[tuple[str, Array, Any]] = [("fitted", np.geomspace(low, high, 61), "-")]
+    if target is not None:
         parts.append(("extrapolated", np.geomspace(high, target, 31), (0, (4, 2))))
     for element, c, dashes in parts:
-        value = frontier.params(c) if which == "N" else frontier.tokens(c)
-        lo, hi = frontier.band(c, which)
-        axes.plot(c, value, color=colour, linestyle=dashes, linewidth=1.3, zorder=3)
+        value, (lo, hi) = _at(frontier, c, which), frontier.band(c, which)
+        axes.plot(c, value, color=colour, linestyle=dashes, linewidth=max(0.9, 2.0 - 0.35 * k), zorder=3)
         if np.isfinite(lo).all():
             axes.fill_between(c, lo, hi, color=colour, alpha=0.13, linewidth=0, zorder=1)
-        common = {
-            "panel": panel,
-            "approach": frontier.approach,
-            "status": frontier.status.value,
-            "reason": frontier.reason,
-        }
         rows.add(
-            element=element,
-            flops=c,
-            flops_drawn=c,
-            value=value,
-            value_lo=lo,
-            value_hi=hi,
+            panel=f"{which}*", element=element, approach=frontier.approach, status=frontier.status.value,
+            reason=frontier.reason, flops=c, flops_drawn=c, value=value, value_lo=lo, value_hi=hi,
             level=frontier.N_exponent.level,
-            **common,
-        )
-    if not _own_points(frontier):
-        ends = np.array([low, high])
-        axes.plot(
-            ends,
-            frontier.params(ends) if which == "N" else frontier.tokens(ends),
-            linestyle="none",
-            marker=marker,
-            color=colour,
-        )
-        return
-    many = len(frontier.points) > 30
+        )  # fmt: skip
+
+
+def _draw_marks(axes: Axes, rows: Rows, frontier: Frontier, which: str, span: Span, k: int, how_many: int) -> None:
+    """Two marks on a fitted surface's line, at places of its own, that tell it apart without colour."""
+    low, high, _ = span
+    colour, marker = _style(k)
+    share = (k + 0.5) / (2 * how_many)
+    at = low * (high / low) ** np.array([share, share + 0.5])
+    value = _at(frontier, at, which)
+    axes.plot(at, value, linestyle="none", marker=marker, color=colour, zorder=3)
+    rows.add(panel=f"{which}*", element="mark", approach=frontier.approach, flops=at, flops_drawn=at, value=value)
+
+
+def _draw_points(axes: Axes, rows: Rows, frontier: Frontier, which: str, k: int, shift: float) -> None:
+    """The points that made the line, with their intervals, moved by `shift` in ln C."""
+    colour, marker = _style(k)
     for p in frontier.points:
         value, (lo, hi) = (p.params, p.params_ci) if which == "N" else (p.tokens, p.tokens_ci)
-        if not np.isfinite(value):
+        if p.status != Status.CONVERGED or not np.isfinite(value):
             continue
-        x = p.flops * float(np.exp(0.0 if many else shift))
-        face = colour if p.status == Status.CONVERGED else "white"
+        x = p.flops * float(np.exp(shift))
         if np.isfinite([lo, hi]).all():
             axes.plot([x, x], [lo, hi], color=colour, linewidth=0.9, zorder=3)
-        axes.plot(
-            x,
-            value,
-            marker=marker,
-            markersize=2.0 if many else 4.5,
-            color=colour,
-            markerfacecolor=face,
-            linestyle="none",
-            zorder=4,
-        )
+        axes.plot(x, value, marker=marker, markersize=4.5, color=colour, linestyle="none", zorder=4)
         rows.add(
-            panel=panel, element="point", approach=frontier.approach, status=p.status.value, reason=p.reason,
+            panel=f"{which}*", element="point", approach=frontier.approach, status=p.status.value, reason=p.reason,
             flops=p.flops, flops_drawn=x, value=value, value_lo=lo, value_hi=hi, level=frontier.N_exponent.level,
         )  # fmt: skip
 
 
 def _handle(frontier: Frontier, k: int) -> Line2D:
     colour, marker = _style(k)
-    return Line2D(
-        [], [], color=colour, marker=marker, linewidth=1.3, label=f"{frontier.approach}: N* ∝ C^{exponent(frontier)}"
-    )
+    label = f"{frontier.approach}: N* ∝ C^{exponent(frontier)}"
+    if frontier.status != Status.CONVERGED:
+        label += f", {style.STATUS_LABELS[frontier.status]}"
+    return Line2D([], [], color=colour, marker=marker, linewidth=1.3, label=label)
 
 
 def exponent(frontier: Frontier) -> str:
     """Such as "0.49 [0.46, 0.53]"."""
     e = frontier.N_exponent
     lo, hi = e.ci
-    return f"{e.value:.2f}" + (f" [{lo:.2f}, {hi:.2f}]" if np.isfinite([lo, hi]).all() else "")
+    text = f"{e.value:.2f}" + (f" [{lo:.2f}, {hi:.2f}]" if np.isfinite([lo, hi]).all() else "")
+    return text.replace("-", "−")

@@ -1,8 +1,8 @@
-"""Loss against size at each budget, with the parabolas and their minima: Hoffmann et al. 2022 (arXiv 2203.15556) Fig. 3."""
+"""Loss against size at each budget, with parabolas and their minima: Hoffmann et al. 2022 (arXiv 2203.15556) Fig. 3."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -75,33 +75,25 @@ def plot_isoflop(
         ["element", "status", "reason"], ["flops", "params", "params_lo", "params_hi", "tokens", "loss", "loss_se"]
     )
     with style.styled():
-        figure = style.new_figure(width_mm, 88.0 if style.is_narrow(width_mm) else 95.0)
+        height_mm = 88.0 if style.is_narrow(width_mm) else 95.0
+        figure = style.new_figure(width_mm, height_mm)
         axes = figure.add_subplot(title=title)
         groups = sorted((p for p in frontier.parabolas if len(p.params) >= FEWEST), key=lambda p: p.flops)
         handles: list[Line2D] = []
-        bars = False
+        errors = [_standard_errors(g, runs, frontier.count) for g in groups]
         for k, (group, colour) in enumerate(zip(groups, style.shades(len(groups)), strict=True)):
-            errors = _standard_errors(group, runs, frontier.count)
-            bars |= bool(np.isfinite(errors).any())
             point = next((p for p in frontier.points if np.isclose(p.flops, group.flops, rtol=1e-9)), None)
-            handles.append(_draw_group(axes, rows, group, point, errors, colour, style.MARKERS[k % len(style.MARKERS)]))
+            marker = style.MARKERS[k % len(style.MARKERS)]
+            handles.append(_draw_group(axes, rows, group, point, errors[k], colour, marker))
         named = len(groups) <= MOST_NAMED
         if not named:
-            handles = []
-            style.size_bar(
-                figure, axes, style.size_scale([g.flops for g in groups]), convention.flops_label(), style.power_number
-            )
-        star = Line2D(
-            [], [], marker="*", markersize=8, linestyle="none", color=style.INK, label="minimum N*, with its interval"
-        )
-        handles.append(star)
-        if bars:
-            handles.append(
-                Line2D(
-                    [], [], marker="|", markersize=7, linestyle="none", color=style.MUTED, label="±1 s.e. of the loss"
-                )
-            )
+            refused: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": (0, (3, 2))}
+            some = any(g.status != Status.CONVERGED for g in groups)
+            handles = [Line2D([], [], color=style.MUTED, label="minimum refused", **refused)] if some else []
+            norm = style.size_scale([g.flops for g in groups])
+            style.size_bar(figure, axes, norm, convention.flops_label(), style.power_number)
         dropped = runs.dropped if runs is not None else ()
+        handles += _remarks(axes, np.concatenate(errors), "minimum" in rows.columns["element"], height_mm)
         if dropped:
             handles.append(style.note(f"left out: {style.summarise([d.reason for d in dropped])}"))
         for item in (*frontier.dropped, *dropped):
@@ -111,7 +103,7 @@ def plot_isoflop(
         axes.set_xlim(*style.log_limits(np.concatenate([g.params for g in groups]), 0.05))
         axes.set_xlabel(convention.params_label())
         axes.set_ylabel(convention.loss_label())
-        style.legend_below(figure, handles, columns=4, title=f"budget {convention.flops_label()}:" if named else None)
+        style.legend_below(figure, handles, columns=6, title=f"budget {convention.flops_label()}:" if named else None)
         return finish(figure, rows)
 
 
@@ -122,7 +114,7 @@ def _draw_group(
     accepted = group.status == Status.CONVERGED
     face = colour if accepted else "white"
     axes.errorbar(
-        group.params, group.loss, yerr=np.nan_to_num(errors), fmt="none", ecolor=style.MUTED, elinewidth=0.8, zorder=2
+        group.params, group.loss, yerr=np.nan_to_num(errors), fmt="none", ecolor=style.INK, elinewidth=0.8, zorder=2
     )
     axes.plot(group.params, group.loss, linestyle="none", marker=marker, color=colour, markerfacecolor=face, zorder=3)
     shared = {"flops": group.flops, "status": group.status.value, "reason": group.reason}
@@ -137,17 +129,10 @@ def _draw_group(
         loss = float(group(point.params))
         lo, hi = point.params_ci
         if np.isfinite([lo, hi]).all():
-            axes.plot([lo, hi], [loss, loss], color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="butt", zorder=3)
-        axes.plot(
-            point.params,
-            loss,
-            marker="*",
-            markersize=9,
-            color=colour,
-            markeredgecolor=style.INK,
-            markeredgewidth=0.6,
-            zorder=4,
-        )
+            axes.plot([lo, hi], [loss, loss], color=style.INK, linewidth=0.9, marker="|", markersize=5, zorder=3.5)
+        star: dict[str, Any] = {"marker": "*", "linestyle": "none", "zorder": 4}
+        axes.plot(point.params, loss, color="white", markersize=13, **star)
+        axes.plot(point.params, loss, color=face, markersize=9, markeredgecolor=style.INK, markeredgewidth=0.6, **star)
         rows.add(
             element="minimum", params=point.params, params_lo=lo, params_hi=hi, tokens=point.tokens, loss=loss, **shared
         )
@@ -161,6 +146,20 @@ def _draw_group(
         linestyle="-" if accepted else (0, (3, 2)),
         label=label,
     )
+
+
+def _remarks(axes: Axes, errors: Array, minima: bool, height_mm: float) -> list[Line2D]:
+    """Legend entries of the minima and of the losses' standard errors, which may be too small to see."""
+    bare: dict[str, Any] = {"linestyle": "none", "color": style.INK}
+    found = [Line2D([], [], marker="*", markersize=8, label="minimum N*, with its interval", **bare)] if minima else []
+    if np.isfinite(errors).any():
+        low, high = axes.get_ylim()
+        points = 72.0 * height_mm * style.MM * 0.7 * float(np.nanmax(errors)) / (high - low)
+        if points > 2.5:
+            found.append(Line2D([], [], marker="|", markersize=7, label="±1 s.e. of the loss", **bare))
+        else:
+            found.append(style.note("±1 s.e. of the loss is within the marks"))
+    return found
 
 
 def _standard_errors(group: Parabola, runs: Runs | None, count: str) -> Array:

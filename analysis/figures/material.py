@@ -1,4 +1,4 @@
-"""What the figures are drawn from: runs, and the frontiers and the fit made from them, each once and only if asked for."""
+"""What the figures are drawn from: runs, and frontiers and a fit made from them, each once and only if asked for."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Material:
 
 
 def convention_of(runs: Runs, count: str, cost: str) -> Convention:
-    """What a table says of its units: tokenizer and objective where its rows name them, "as given" where it does not."""
+    """What a table says of its units: tokenizer and objective where rows name them, "as given" where it does not."""
     frame = runs.frame
     token = "tokens"
     if "tokenizer" in frame.columns:

@@ -14,6 +14,7 @@ from analysis.figures.style import Convention
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from analysis.figures.material import Material
     from analysis.types import Array, FitResult
@@ -53,7 +54,7 @@ def plot_predicted(
     size = np.asarray(fit.data["params"]) if "params" in fit.data else None
     rows = Rows(["element"], ["params", "tokens", "flops", "observed", "predicted", "residual_percent"])
     with style.styled():
-        top, bottom, below = _panels(width_mm, title)
+        figure, top, bottom, below = _panels(width_mm, title)
         limits = style.log_limits([*observed, *predicted], 0.06)
         top.plot(limits, limits, color=style.MUTED, linewidth=0.8, zorder=1)
         residual = 100.0 * np.log(observed / predicted)
@@ -74,12 +75,12 @@ def plot_predicted(
             top.set_xlabel(convention.loss_label("predicted"))
         bottom.set_xlabel(convention.loss_label("predicted"))
         if size is not None and np.ptp(size) > 0:
-            style.size_bar(top.figure, [top, bottom], style.size_scale(size), convention.params_label())
-        style.legend_below(top.figure, _legend(fit, EQUAL), columns=3)
+            style.size_bar(figure, [top, bottom], style.size_scale(size), convention.params_label())
+        style.legend_below(figure, _legend(fit, EQUAL), columns=3)
         extra = {k: v for k, v in fit.data.items() if k in ("params", "tokens", "flops")}
         rows.add(element="run", observed=observed, predicted=predicted, residual_percent=residual, **extra)
         rows.add(element="equality", observed=limits, predicted=limits)
-        return finish(top.figure, rows)
+        return finish(figure, rows)
 
 
 def plot_law(
@@ -103,10 +104,12 @@ def plot_law(
     x = np.asarray(fit.data[name], dtype=np.float64)
     rows = Rows(["element"], [name, "loss", "loss_lo", "loss_hi", "predicted", "residual_percent"])
     with style.styled():
-        top, bottom, below = _panels(width_mm, title)
+        figure, top, bottom, below = _panels(width_mm, title)
         line_x = np.geomspace(*style.log_limits(x, 0.04), 121)
         line = fit.predict(**{name: line_x})
-        lo, hi = fit.predict_interval(**{name: line_x}) if fit.draws else (np.full(121, np.nan),) * 2
+        lo = hi = np.full(121, np.nan)
+        if fit.draws:
+            lo, hi = fit.predict_interval(new_run=False, **{str(name): line_x})
         top.plot(line_x, line, color=style.COLOURS[1], zorder=2)
         top.fill_between(line_x, lo, hi, color=style.COLOURS[1], alpha=0.16, linewidth=0, zorder=1)
         residual = 100.0 * np.log(observed / predicted)
@@ -120,10 +123,10 @@ def plot_law(
         if not below:
             top.set_xlabel(label)
         bottom.set_xlabel(label)
-        style.legend_below(top.figure, _legend(fit, f"{fit.law}: {fit.model.formula}"), columns=3)
+        style.legend_below(figure, _legend(fit, f"{fit.law}: {fit.model.formula}"), columns=3)
         rows.add(element="run", loss=observed, predicted=predicted, residual_percent=residual, **{name: x})
         rows.add(element="law", loss=line, loss_lo=lo, loss_hi=hi, **{name: line_x})
-        return finish(top.figure, rows)
+        return finish(figure, rows)
 
 
 def plot_fit(
@@ -147,17 +150,16 @@ def _data(fit: FitResult) -> tuple[Array, Array]:
     return observed, predicted
 
 
-def _panels(width_mm: float, title: str) -> tuple[Axes, Axes, bool]:
+def _panels(width_mm: float, title: str) -> tuple[Figure, Axes, Axes, bool]:
     """Two panels, the second for residuals: below at 85 mm, beside at 170 mm; and whether it is below."""
     narrow = style.is_narrow(width_mm)
     figure = style.new_figure(width_mm, 118.0 if narrow else 82.0)
-    ratios = {"height_ratios": [1.6, 1.0]} if narrow else {}
-    top, bottom = figure.subplots(2, 1, sharex=True, **ratios) if narrow else figure.subplots(1, 2)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.6, 1.0]) if narrow else figure.subplots(1, 2)
     if title:
         figure.suptitle(title, fontsize=8.5)
     for axes, letter in ((top, "a"), (bottom, "b")):
         style.panel_letter(axes, letter)
-    return top, bottom, narrow
+    return figure, top, bottom, narrow
 
 
 def _residuals(axes: Axes, fit: FitResult, residual: Array) -> None:
@@ -167,9 +169,9 @@ def _residuals(axes: Axes, fit: FitResult, residual: Array) -> None:
         axes.axhspan(-100.0 * fit.sigma, 100.0 * fit.sigma, color=style.FAINT, alpha=0.6, linewidth=0, zorder=0)
         reach = max(reach, 100.0 * fit.sigma)
     axes.axhline(0.0, color=style.MUTED, linewidth=0.8, zorder=1)
-    style.linear_axis(axes.yaxis, lambda v: f"{v:+.3g}" if abs(v) > 1e-12 else "0")
+    style.linear_axis(axes.yaxis, style.signed_number)
     axes.set_ylim(-1.2 * (reach or 0.1), 1.2 * (reach or 0.1))
-    axes.set_ylabel("residual ln(observed/predicted), %")
+    axes.set_ylabel("log residual, %")
 
 
 def _legend(fit: FitResult, line: str) -> list[Line2D | Patch]:
@@ -184,6 +186,7 @@ def _legend(fit: FitResult, line: str) -> list[Line2D | Patch]:
         handles.append(
             Patch(color=style.FAINT, alpha=0.6, label=f"±1 s.d. of a run about the law, {100 * fit.sigma:.2g} %")
         )
+    handles.append(style.note("log residual: 100 ln(observed/predicted)"))
     if fit.dropped:
         handles.append(style.note(f"{len(fit.dropped)} runs left out of the fit"))
     return handles

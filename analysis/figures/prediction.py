@@ -92,7 +92,7 @@ def plot_prediction(
         left.set_yticks(range(len(scored)), [f"{s.name}\nC = {style.power_number(s.flops)} FLOPs" for s in scored])
         left.set_ylim(len(scored) - 0.5, -0.5)
         style.linear_axis(left.xaxis, most=4 if narrow else 5)
-        style.linear_axis(right.xaxis, lambda v: f"{v:+.3g}" if abs(v) > 1e-12 else "0")
+        style.linear_axis(right.xaxis, style.signed_number)
         left.margins(x=0.08)
         right.axvline(0.0, color=style.MUTED, linewidth=0.8, zorder=0)
         left.set_xlabel(convention.loss_label())

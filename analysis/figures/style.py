@@ -1,4 +1,4 @@
-"""House style of the figures: sizes, palette, tick marks, labels that name unit and convention, legends beside the data.
+"""House style of the figures: sizes, palette, ticks, labels that name unit and convention, legends beside the data.
 
 Colours are those of Okabe and Ito 2008 (distinct to colour-blind readers); a marker repeats what a colour says.
 """
@@ -14,10 +14,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -128,9 +129,9 @@ class Convention:
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """An empty figure of that size whose layout makes room for what lies outside the axes."""
-    figure = Figure(figsize=(width_mm * MM, height_mm * MM), layout="constrained", dpi=200)
+    layout = ConstrainedLayoutEngine(w_pad=1.5 * MM, h_pad=1.2 * MM, wspace=0.04, hspace=0.03)
+    figure = Figure(figsize=(width_mm * MM, height_mm * MM), layout=layout, dpi=200)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=1.5 * MM, h_pad=1.2 * MM, wspace=0.04, hspace=0.03)
     return figure
 
 
@@ -176,7 +177,8 @@ class LogTicks(Locator):
 
     def __call__(self) -> list[float]:
         """Ticks between the axis' limits."""
-        return self.tick_values(*self.axis.get_view_interval())
+        axis: Any = self.axis
+        return self.tick_values(*axis.get_view_interval())
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         """The sparsest set of at least four that fits, else the largest that fits."""
@@ -204,9 +206,10 @@ class LogTicks(Locator):
     def _fits(self, ticks: Sequence[float], low: float, high: float) -> bool:
         if self.axis is None or len(ticks) < 2:
             return True
-        box = self.axis.axes.bbox
-        points = 72.0 / self.axis.get_figure(root=True).dpi
-        horizontal = self.axis.axis_name == "x"
+        axis: Any = self.axis
+        box = axis.axes.bbox
+        points = 72.0 / axis.get_figure(root=True).dpi
+        horizontal = axis.axis_name == "x"
         length = (box.width if horizontal else box.height) * points
         where = np.log(np.asarray(ticks) / low) / math.log(high / low) * length
         size = 7.0
@@ -216,7 +219,7 @@ class LogTicks(Locator):
         return bool((np.diff(where) >= (widths[1:] + widths[:-1]) / 2 + 0.6 * size).all())
 
 
-def log_axis(axis: Axis, text: Callable[[float], str]) -> None:
+def log_axis(axis: XAxis | YAxis, text: Callable[[float], str]) -> None:
     """Puts an axis on a log scale with `LogTicks` labelled by `text`, and unlabelled ticks at 2…9 between."""
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     axis.set_major_locator(LogTicks(text))
@@ -227,7 +230,7 @@ def log_axis(axis: Axis, text: Callable[[float], str]) -> None:
     axis.set_tick_params(which="minor", length=1.6, width=0.4)
 
 
-def linear_axis(axis: Axis, text: Callable[[float], str] = plain_number, most: int = 5) -> None:
+def linear_axis(axis: XAxis | YAxis, text: Callable[[float], str] = plain_number, most: int = 5) -> None:
     """A linear axis with at most `most` intervals."""
     axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(lambda value, _: text(value))
@@ -285,18 +288,37 @@ def summarise(reasons: Sequence[str]) -> str:
     return ", ".join(f"{short.count(s)} {s}" for s in dict.fromkeys(short))
 
 
+def signed_number(value: float) -> str:
+    """0.5 → "+0.5", −0.5 → "−0.5" with a true minus sign."""
+    return f"{value:+.3g}".replace("-", "−") if abs(value) > 1e-12 else "0"
+
+
 def legend_below(figure: Figure, handles: Sequence[Any], *, columns: int = 6, title: str | None = None) -> None:
     """One legend under the axes, in as many columns as the width takes, so that it covers no data."""
     if not handles:
         return
     for n in range(min(columns, len(handles)), 0, -1):
         legend = figure.legend(
-            handles=list(handles), loc="outside lower center", ncols=n, borderaxespad=0.2, title=title
+            handles=list(handles), loc="outside lower center", ncols=n, borderaxespad=0.2, title=title, alignment="left"
         )
         width = legend.get_window_extent(figure.canvas.get_renderer()).width  # type: ignore[attr-defined]
         if width <= 0.99 * figure.bbox.width or n == 1:
             return
         legend.remove()
+
+
+def wrap_long_labels(figure: Figure) -> bool:
+    """Breaks axis labels that are longer than their axes at their first comma; whether there were any."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    wrapped = False
+    for axes in figure.axes:
+        for label, room in ((axes.xaxis.label, axes.bbox.width), (axes.yaxis.label, axes.bbox.height)):
+            text, box = label.get_text(), label.get_window_extent(renderer)
+            length = box.width if label is axes.xaxis.label else box.height
+            if length > room and ", " in text:
+                label.set_text(text.replace(", ", ",\n", 1))
+                wrapped = True
+    return wrapped
 
 
 def panel_letter(axes: Axes, letter: str) -> None:

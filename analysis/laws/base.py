@@ -126,6 +126,9 @@ class Term:
 EXPONENT_BOUNDS = (1e-3, 4.0)
 """Outside these no finite table tells a power law from a constant or a step."""
 
+_LOG_RANGE = 200.0
+"""Floors and amplitudes lie within e^±200: far from overflow, and wider than any unit of loss."""
+
 FLOOR_AT_ZERO = 1e-3
 """A floor below this share of the lowest loss is a floor at zero."""
 
@@ -201,8 +204,8 @@ class BoundPowers(Bound):
         self.x = np.stack([x - c for x, c in zip(logs, self.centres, strict=True)])
         self.n = self.x.shape[1]
         self.first = 0 if law.floor is None else 1
-        low = [-20.0] * self.first + [-40.0, EXPONENT_BOUNDS[0]] * len(logs)
-        high = [20.0] * self.first + [40.0, EXPONENT_BOUNDS[1]] * len(logs)
+        low = [-_LOG_RANGE] * self.first + [-_LOG_RANGE, EXPONENT_BOUNDS[0]] * len(logs)
+        high = [_LOG_RANGE] * self.first + [_LOG_RANGE, EXPONENT_BOUNDS[1]] * len(logs)
         self.lower, self.upper = np.array(low), np.array(high)
 
     def evaluate(self, theta: Array) -> tuple[Array, Array]:

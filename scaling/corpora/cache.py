@@ -20,7 +20,8 @@ from scaling.errors import CorpusError
 from scaling.spec import canonical
 from scaling.tokenizers.base import Tokenizer
 
-FORMAT = 1
+BUILD = 1
+"""Raised when the same documents would give other token files: what was built before is then not found."""
 SIDECAR = "corpus.json"
 IMPORTED = "imported"
 TOKEN_FILES = ("train.tokens", "test.tokens", "dev.tokens")
@@ -40,7 +41,7 @@ def spec_of(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _name(spec: Mapping[str, Any], *more: str) -> str:
-    text = json.dumps([FORMAT, spec, *more], sort_keys=True)
+    text = json.dumps([BUILD, spec, *more], sort_keys=True)
     return f"{spec['corpus']['type']}-{spec['tokenizer']['type']}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 

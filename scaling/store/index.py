@@ -83,7 +83,7 @@ class Index:
                     return table
         except (FileNotFoundError, files.Damaged, StoreError, pa.ArrowException, OSError):
             pass
-        return _SCHEMA.empty_table()
+        return pa.Table.from_batches([], schema=_SCHEMA)
 
     def _learn(self, table: pa.Table) -> None:
         for run in runs_of(table):

@@ -41,7 +41,9 @@ def isoflop(
     return pd.DataFrame(rows, columns=["params", "tokens", "flops", "loss"])
 
 
-def cosine_curves(table: pd.DataFrame, surface: dict[str, float], points: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+def cosine_curves(
+    table: pd.DataFrame, surface: dict[str, float], points: int = 60
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table with run ids, and curves that reach the law's loss only at their end (matched decay)."""
     table = table.assign(run_id=[f"run{i}" for i in range(len(table))])
     parts = []

@@ -207,12 +207,21 @@ def test_a_budget_too_small_names_the_smallest_that_works() -> None:
             "f.yaml:8:33 design.axes.architecture[0].d_modle: is no field (did you mean d_mo",
         ),
         ("optimizer.lr", "optimizer.lt", "f.yaml:9:20 design.axes.optimizer.lt[0]: is no field (did you mean lr?)"),
+        (
+            "steps: [1e3]",
+            "objective: [masked]\n    steps: [1e3]",
+            "f.yaml:11:17 design.axes.objective[0]: objective masked cannot train dec",
+        ),
         ("[1e-3, 3e-3]", "[1e-3, -1]", "f.yaml:9:26 design.axes.optimizer.lr[1]: must be more than 0, not -1"),
-        ("[256]", "[200]", "f.yaml"),
+        (
+            "[256]",
+            "[200]",
+            "f.yaml:10:20 design.axes.batch_tokens[0]: batch_tokens 200 is not a multiple of seq_len 128",
+        ),
         ("[1e3]", "[100]", "f.yaml:11:13 design.axes.steps[0]: 100 steps; at least 300 are needed"),
         ("steps: [1e3]", "tokens: [1e3]", "f.yaml:11:14 design.axes.tokens[0]: gives 4 steps of 256 tokens"),
         ("steps: [1e3]", "tokens: [x]", "f.yaml:11:14 design.axes.tokens[0]: must be a number above 0"),
-        ("steps: [1e3]", "name.x: [1]", "f.yaml:11:14 design.axes.name.x[0]: is no field"),
+        ("steps: [1e3]", "name.x: [1]", "f.yaml:11:14 design.axes.name.x[0]: is no field; known: arch"),
         (
             "steps: [1e3]",
             "batch_tokens.x: [1]",
@@ -239,9 +248,7 @@ def test_a_grid_refuses_two_horizons_and_seeds_as_an_axis() -> None:
 
 def test_too_many_trials_are_refused_before_any_is_made() -> None:
     text = HEAD + f"seeds: [{', '.join(map(str, range(400)))}]\n" + ISOFLOP
-    with pytest.raises(
-        SweepError, match=r"f.yaml:6:1 design|f.yaml:7:3 design: asks for 4,000 trials; the most is 1,000"
-    ):
+    with pytest.raises(SweepError, match=r"f.yaml:7:3 design: asks for 4,000 trials; the most is 1,000"):
         wanted(text, max_trials=1000)
 
 

@@ -1,0 +1,176 @@
+"""The checks of `scaling doctor`: what is installed, what this machine has, and what would get in the way."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+PROBE_SECONDS = 120
+PROBE_BYTES = 4 << 20
+LITTLE_DISK, NO_DISK = 2e9, 1e8
+"""Bytes free below which a corpus and its runs may not fit, or nothing will."""
+
+PACKAGES = ("scaling", "sweeps", "analysis")
+DISTRIBUTIONS = ("torch", "ray", "numpy", "scipy", "pandas", "pyarrow", "pydantic")
+
+
+class Check(NamedTuple):
+    """One finding: `fail` will not work, `warn` works but worse or otherwise than one would think."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+
+
+def checks() -> list[Check]:
+    """Every check, in the order in which they are shown."""
+    return [
+        _python(),
+        _versions(),
+        _cores(),
+        _compiler(),
+        *_torch(),
+        _ray(),
+        _loopback(),
+        *_cache(),
+        _disk("disk here", Path.cwd()),
+        *_shadows(Path.cwd()),
+    ]
+
+
+def _python() -> Check:
+    state: Literal["ok", "fail"] = "ok" if sys.version_info >= (3, 11) else "fail"
+    return Check("python", state, f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+
+
+def _versions() -> Check:
+    from scaling.provenance import code_state, version
+
+    found = {name: version(name) for name in ("scaling-lab", *DISTRIBUTIONS)}
+    text = ", ".join(f"{name} {number}" for name, number in found.items())
+    missing = [name for name in DISTRIBUTIONS if found[name] == "unknown"]
+    state = code_state()
+    if state:
+        text += f", commit {str(state['commit'])[:12]}{' with changes' if state['dirty'] else ''}"
+    if missing:
+        return Check("versions", "fail", f"{text}; {', '.join(missing)} not installed: pip install scaling-lab")
+    return Check("versions", "ok", text)
+
+
+def _cores() -> Check:
+    import psutil
+
+    from scaling.cli.runs import cores
+
+    free = psutil.virtual_memory().available
+    detail = f"{cores()} of {os.cpu_count()} usable, {free / 1e9:.3g} GB memory free; one trial a core"
+    return Check("cores", "ok" if free > 1e9 else "warn", detail)
+
+
+def _compiler() -> Check:
+    from scaling.execution import can_compile
+
+    missing = can_compile()
+    return (
+        Check("compiler", "ok", "C++ compiler and Python headers")
+        if missing is None
+        else Check("compiler", "warn", missing)
+    )
+
+
+def _probe(code: str) -> tuple[bool, str, float]:
+    """Runs Python apart, so that a broken library cannot take this process along: success, last line, seconds."""
+    started = time.monotonic()
+    environment = {**os.environ, "CUDA_MODULE_LOADING": "LAZY"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"did not answer within {PROBE_SECONDS} s", float(PROBE_SECONDS)
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or [""]
+    return done.returncode == 0, lines[-1], time.monotonic() - started
+
+
+def _torch() -> list[Check]:
+    code = (
+        "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0;"
+        "print(torch.__version__, '|', ', '.join(torch.cuda.get_device_name(i) for i in range(n)))"
+    )
+    ok, line, seconds = _probe(code)
+    if not ok:
+        return [Check("torch", "fail", f"cannot be imported: {line}")]
+    number, _, devices = (part.strip() for part in line.partition("|"))
+    gpu = devices or "none: trials run on the CPU"
+    return [Check("torch", "ok", f"{number} imports in {seconds:.1f} s"), Check("gpu", "ok", gpu)]
+
+
+def _ray() -> Check:
+    ok, line, seconds = _probe("import ray; from ray import tune; print(ray.__version__)")
+    if ok:
+        return Check("ray", "ok", f"{line} imports in {seconds:.1f} s")
+    return Check("ray", "fail", f"cannot be imported: {line}; `scaling run --serial` works without it")
+
+
+def _loopback() -> Check:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return Check("bind address", "warn", f"RAY_ADDRESS={address} is set: runs may join that cluster; unset it")
+    wanted = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if wanted != "0":
+        detail = f"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER={wanted} is set; local runs set it to 0 to stay on loopback"
+        return Check("bind address", "warn", detail)
+    return Check("bind address", "ok", "local runs listen on loopback only, with a token")
+
+
+def _cache() -> list[Check]:
+    from scaling.paths import cache_folder
+
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(os.urandom(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        rate = PROBE_BYTES / max(time.monotonic() - started, 1e-6)
+    except OSError as error:
+        mend = "set SCALING_CACHE to a folder that can be written"
+        return [Check("cache", "fail", f"{folder}: cannot be written: {error.strerror}; {mend}")]
+    return [Check("cache", "ok", f"{folder}, writes {rate / 1e6:.3g} MB/s"), _disk("disk of the cache", folder)]
+
+
+def _disk(name: str, folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    state: Literal["ok", "warn", "fail"] = "ok" if free > LITTLE_DISK else "warn" if free > NO_DISK else "fail"
+    return Check(name, state, f"{free / 1e9:.3g} GB free at {folder}")
+
+
+def _shadows(here: Path) -> list[Check]:
+    """Whether another `analysis` or `sweeps` is, or in a notebook started here would be, imported instead of ours."""
+    import scaling
+
+    home = Path(str(scaling.__file__)).resolve().parent.parent
+    found = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+        if origin != home / name:
+            detail = f"`import {name}` finds {origin or 'nothing'}, not {home / name}; rename or move it"
+            found.append(Check(f"package {name}", "fail", detail))
+            continue
+        for rival in (here / name, here / f"{name}.py"):
+            ours = rival.resolve() in (home / name, home / f"{name}.py")
+            if rival.exists() and not ours:
+                detail = f"{rival} would be imported instead of ours by Python started in this folder; rename it"
+                found.append(Check(f"package {name}", "warn", detail))
+    return found or [Check("packages", "ok", f"{', '.join(PACKAGES)} are those in {home}")]

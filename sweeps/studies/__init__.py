@@ -1,0 +1,63 @@
+"""Published studies, end to end: one file a study, found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import InputError
+from sweeps.studies.base import Options, Study
+
+__all__ = ["Options", "Study", "get_study", "list_studies", "reproduce"]
+
+
+def _studies() -> dict[str, Study]:
+    found: dict[str, Study] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        study = getattr(module, "STUDY", None)
+        if isinstance(study, Study):
+            found[study.name] = study
+    return dict(sorted(found.items()))
+
+
+def list_studies() -> list[dict[str, str]]:
+    """`[{"name", "summary", "source"}]`."""
+    return [{"name": s.name, "summary": s.summary, "source": s.source} for s in _studies().values()]
+
+
+def get_study(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    studies = _studies()
+    if name not in studies:
+        raise InputError(f"no study {name!r}; there are: {', '.join(studies)}")
+    return studies[name]
+
+
+def reproduce(
+    name: str,
+    scale: str = "toy",
+    out: Path | None = None,
+    *,
+    workers: int | None = None,
+    serial: bool = False,
+    quiet: bool = False,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Runs a study into `out` (default results/<name>-<scale>), going on where an earlier call stopped.
+
+    Raises:
+        InputError: no such study or scale.
+        Interrupted: on a signal; call again to go on.
+    """
+    study = get_study(name)
+    if scale not in study.scales:
+        raise InputError(f"study {name} has no scale {scale!r}; it has {', '.join(study.scales)}")
+    options = Options(scale, out or Path("results") / f"{name}-{scale}", workers, serial, quiet, seconds)
+    return study.reproduce(options)

@@ -1,0 +1,38 @@
+"""What a study states, and what a call of it may choose."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Options:
+    """One call: scale, folder, trials at once, whether without Ray, whether silent, seconds until leaving."""
+
+    scale: str
+    out: Path
+    workers: int | None = None
+    serial: bool = False
+    quiet: bool = False
+    seconds: float | None = None
+
+    def say(self, text: str) -> None:
+        """Prints a line unless silent."""
+        if not self.quiet:
+            print(text, flush=True)
+
+
+class Study(ABC):
+    """A published study: its sweeps, fits, figures and page."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    scales: ClassVar[tuple[str, ...]] = ("smoke", "toy", "full")
+
+    @abstractmethod
+    def reproduce(self, options: Options) -> dict[str, Any]:
+        """Runs what is missing, fits, predicts, scores, draws, writes the page; returns what fits.json holds."""
