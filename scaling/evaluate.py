@@ -81,8 +81,9 @@ def heldout_loss(
     windows: np.ndarray,
     document: np.ndarray,
     batch_windows: int,
-) -> HeldOutLoss:
-    """Scores every held-out window.
+    stop: Callable[[], bool] = lambda: False,
+) -> HeldOutLoss | None:
+    """Scores every held-out window; None where `stop()`, asked before each batch, says to leave.
 
     Args:
         losses_of: nats at each predicted position, (B, P), of a batch of exactly `batch_windows` windows.
@@ -98,6 +99,8 @@ def heldout_loss(
     for batch in objective.heldout_batches(windows, vocab, rng):
         scored = batch.targets >= 0
         for start in range(0, n_windows, batch_windows):
+            if stop():
+                return None
             rows = np.arange(start, start + batch_windows) % n_windows
             kept = min(batch_windows, n_windows - start)
             losses = np.where(scored[rows], losses_of(take(batch, rows)), 0.0)[:kept].astype(np.float64)

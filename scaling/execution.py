@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from scaling.cost import trial_flops
 from scaling.job import Execution
@@ -104,7 +104,7 @@ def micro_batch(trial: Trial, largest: int) -> int:
 
 
 @functools.cache
-def _cpu_matmul_precision() -> str:
+def _cpu_matmul_precision() -> Literal["medium", "highest"]:
     """'medium' where it is a faster float32 product here (it picks oneDNN), 'highest' where it would lose digits."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from scaling.spec import Count, Frozen
@@ -49,3 +50,18 @@ class Job(Frozen):
     def flops(self) -> int:
         """Exact FLOPs of the whole job."""
         return sum(p.flops for p in self.planned)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands after a slice."""
+
+    done: bool
+    run_id: str
+    step: int
+    steps: int
+    flops_done: float
+    flops_total: float
+    train_loss: float
+    statuses: dict[str, str]
+    """run_id to status of the trials that ended in this job so far."""

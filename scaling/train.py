@@ -23,7 +23,7 @@ from scaling.cost import step_flops
 from scaling.errors import CorpusError
 from scaling.evaluate import HeldOutLoss, heldout_loss, take
 from scaling.execution import prepare_process, put_in_force
-from scaling.job import Job, Planned
+from scaling.job import Job, Planned, Progress
 from scaling.provenance import environment, now
 from scaling.row import row_of
 from scaling.step import StepFunction
@@ -39,27 +39,12 @@ FINAL_SHARE = 0.05
 """`train_loss` of a row is the mean over this last share of the run."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a job stands after a slice."""
-
-    done: bool
-    run_id: str
-    step: int
-    steps: int
-    flops_done: float
-    flops_total: float
-    train_loss: float
-    statuses: dict[str, str]
-    """run_id to status of the trials that ended in this job so far."""
-
-
 @dataclass
 class Curve:
     """A run's training curve: one point each `every` steps and at the end."""
 
     every: int
-    points: list[dict[str, float | None]] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
@@ -125,7 +110,7 @@ class TrialRun:
     @property
     def train_loss(self) -> float:
         """The latest point of the curve, NaN before the first."""
-        return float(self.curve.points[-1]["train_loss"] or math.nan) if self.curve.points else math.nan
+        return float(self.curve.points[-1]["train_loss"]) if self.curve.points else math.nan
 
     def _micro_batches(self, step: int) -> Any:
         trial = self.trial
@@ -218,8 +203,8 @@ class TrialRun:
         self.curve.points, self.curve.losses = meta["points"], meta["losses"]
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[HeldOutLoss, int]:
-        """Held-out loss, and the bytes of text that were scored."""
+    def evaluate(self, stop: Callable[[], bool]) -> tuple[HeldOutLoss | None, int]:
+        """Held-out loss (None where `stop()` said to leave), and the bytes of text that were scored."""
         trial = self.trial
         held = self.corpus.heldout(self.window, trial.architecture.seq_len, trial.heldout)
         self.function.model.eval()
@@ -230,18 +215,25 @@ class TrialRun:
             held.windows,
             held.document,
             max(1, EVAL_TOKENS // trial.architecture.seq_len),
+            stop,
         )
         scored = held.windows[:, 1:] if self.window > trial.architecture.seq_len else held.windows
         return result, int(self.corpus.token_bytes[scored].sum())
 
-    def finish(self) -> str:
-        """Evaluates, publishes curve, evals and row, drops the checkpoint; returns the status."""
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> str | None:
+        """Evaluates, publishes curve, evals and row, drops the checkpoint; returns the status.
+
+        None where `stop()` said to leave during evaluation: nothing is published, and the trained weights stand.
+        """
         trial, planned = self.trial, self.planned
         started = time.perf_counter()
         held: HeldOutLoss | None = None
         bits = math.nan
         if self.diverged is None:
-            held, scored_bytes = self.evaluate()
+            held, scored_bytes = self.evaluate(stop)
+            if held is None:
+                self.function.model.train()
+                return None
             bits = held.bits_per_byte(scored_bytes) if trial.objective.bits_per_byte else math.nan
             self.curve.points[-1]["loss"] = held.loss
         eval_s = time.perf_counter() - started
@@ -294,8 +286,9 @@ class JobRunner:
                 self.store.mark_running(planned.run_id, {"sweep": planned.sweep, "pid": os.getpid()})
                 self.run = TrialRun(planned, self.store)
             self.run.advance(alarm)
-            if self.run.ended:
-                self.statuses[planned.run_id] = self.run.finish()
+            status = self.run.finish(alarm.stop_requested) if self.run.ended and not alarm.stopped else None
+            if status is not None:
+                self.statuses[planned.run_id] = status
                 self.run = None
             else:
                 self._heartbeat(planned, alarm.stopped)
@@ -353,10 +346,14 @@ class Alarm:
         self.next_poll = 0.0
         self.stopped = False
 
-    def __call__(self) -> bool:
-        """Whether to pause now."""
+    def stop_requested(self) -> bool:
+        """Whether a stop was asked for; the end of the slice does not count."""
         present = time.monotonic()
         if present >= self.next_poll:
             self.next_poll = present + self.poll_seconds
             self.stopped = self.should_stop()
-        return self.stopped or present >= self.end
+        return self.stopped
+
+    def __call__(self) -> bool:
+        """Whether to pause now."""
+        return self.stop_requested() or time.monotonic() >= self.end

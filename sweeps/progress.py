@@ -6,23 +6,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING
 
-from scaling.job import Job
+from scaling.job import Job, Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LINE_SECONDS = 60.0
-
-
-class JobState(Protocol):
-    """What a worker reports of its job."""
-
-    done: bool
-    run_id: str
-    step: int
-    steps: int
-    flops_done: float
-    train_loss: float
-    statuses: dict[str, str]
 
 
 def duration(seconds: float) -> str:
@@ -45,7 +36,7 @@ class SweepProgress:
         self.out = out or sys.stderr
         self.total_flops = float(sum(job.flops for job in jobs))
         self.trials = sum(len(job.planned) for job in jobs)
-        self.states: dict[int, JobState] = {}
+        self.states: dict[int, Progress] = {}
         self.statuses: dict[str, str] = {}
         self.started = time.monotonic()
         self._next_line = self.started + LINE_SECONDS
@@ -67,7 +58,7 @@ class SweepProgress:
         if not self.quiet and self.jobs:
             print(self.line(), file=self.out, flush=True)
 
-    def update(self, index: int, state: JobState) -> None:
+    def update(self, index: int, state: Progress) -> None:
         """Takes a report of the job numbered `index`."""
         self.states[index] = state
         self.statuses.update(state.statuses)
@@ -113,7 +104,7 @@ class SweepProgress:
             parts.append(f"about {duration(left)} left")
         return f"{self.name}: " + ", ".join(parts)
 
-    def _table(self) -> object:
+    def _table(self) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table

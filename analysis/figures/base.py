@@ -92,7 +92,7 @@ class Rows:
 def finish(figure: Figure, rows: Rows) -> Drawn:
     """The figure, laid out while the house style holds, with its table."""
     figure.draw_without_rendering()
-    if style.wrap_long_labels(figure):
+    while style.wrap_long_labels(figure):  # a wrapped label takes room from the others
         figure.draw_without_rendering()
     return Drawn(figure, rows.table())
 

@@ -142,17 +142,17 @@ def frontier(
 
 
 def _print_frontiers(found: FrontierSet, level: float) -> None:
-    several = len({(f.count, f.cost) for f in found}) > 1
+    names = [n for n in ("count", "cost") if len({getattr(f, n) for f in found}) > 1]
     first = found.frontiers[0]
-    if not several:
-        print(f"N counts {first.count.replace('_', ' ')} parameters, C is {first.cost}; intervals at {level:.0%}\n")
-    names = ["count", "cost"] if several else []
+    said = [f"N counts {first.count.replace('_', '-')} parameters"] * ("count" not in names)
+    said += [f"C is {first.cost}"] * ("cost" not in names)
+    print(", ".join([*said, f"intervals at {level:.0%}\n"]))
     out.print_table(
-        ["approach", *names, "N* ~ C^", "interval", "D* ~ C^", "interval ", "points", "status"],
+        ["approach", *names, "N* ~ C^", "N* interval", "D* ~ C^", "D* interval", "points", "status"],
         [
             [
                 f.approach,
-                *([f.count, f.cost] if several else []),
+                *(getattr(f, n) for n in names),
                 out.number(f.N_exponent.value),
                 out.interval(f.N_exponent.ci),
                 out.number(f.D_exponent.value),
@@ -163,9 +163,9 @@ def _print_frontiers(found: FrontierSet, level: float) -> None:
             for f in found
         ],
         left=("approach", "count", "cost", "status"),
-        spare=("points",),
+        spare=("points", "D* interval"),
     )
-    rows = [row for f in found for row in _point_rows(f, several)]
+    rows = [row for f in found for row in _point_rows(f, names)]
     if rows:
         print()
     out.print_table(
@@ -182,7 +182,7 @@ def _print_frontiers(found: FrontierSet, level: float) -> None:
         [
             [
                 f"{p['a']} - {p['b']}",
-                *([p["count"], p["cost"]] if several else []),
+                *(p[n] for n in names),
                 out.number(p["difference"].value),
                 out.interval(p["difference"].ci),
                 str(p["verdict"]),
@@ -192,7 +192,7 @@ def _print_frontiers(found: FrontierSet, level: float) -> None:
         left=("approaches", "count", "cost", "verdict"),
     )
     for f in found:
-        where = f"{f.approach} ({f.count}, {f.cost})" if several else f.approach
+        where = f"{f.approach} ({', '.join(getattr(f, n) for n in names)})" if names else f.approach
         if f.reason:
             out.note(f"{where}: {f.status.value}: {f.reason}")
         for warning in f.warnings:
@@ -200,7 +200,7 @@ def _print_frontiers(found: FrontierSet, level: float) -> None:
     _print_dropped(list(dict.fromkeys(d for f in found for d in f.dropped)))
 
 
-def _point_rows(found: Frontier, several: bool) -> list[list[str]]:
+def _point_rows(found: Frontier, names: list[str]) -> list[list[str]]:
     points = found.points
     if len(points) > MOST_POINTS:
         points = tuple(p for p in points if p.status.value == "converged") or points
@@ -210,7 +210,7 @@ def _point_rows(found: Frontier, several: bool) -> list[list[str]]:
     return [
         [
             found.approach,
-            *([found.count, found.cost] if several else []),
+            *(getattr(found, n) for n in names),
             out.number(p.flops),
             out.number(p.params),
             out.number(p.tokens),

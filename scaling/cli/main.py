@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,12 @@ from typer.core import TyperGroup
 from scaling.cli import about, analyse, data, predictions, runs
 from scaling.errors import ScalingError, SweepError
 
+_WRONG_PATH = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 FAILED, WRONG_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+class PipeClosed(Exception):
+    """Whoever read our output went away."""
 
 
 class Commands(TyperGroup):
@@ -35,6 +41,15 @@ class Commands(TyperGroup):
             context.meta["scaling.arguments"] = typed
         return context
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; what it printed is written out here, where a closed pipe can still be told apart."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+        return result
+
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Runs the command and exits with its status."""
         arguments = list(sys.argv[1:] if args is None else args)
@@ -42,8 +57,7 @@ class Commands(TyperGroup):
         _tolerate_odd_terminals()
         try:
             result = super().main(arguments, *more, **extra)
-            sys.stdout.flush()
-        except BrokenPipeError:
+        except PipeClosed:
             _silence_stdout()
             sys.exit(BROKEN_PIPE)
         except (KeyboardInterrupt, typer.Abort):
@@ -69,6 +83,11 @@ def _report(error: Exception) -> int:
         return WRONG_INPUT
     if os.environ.get("SCALING_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.strerror:
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        if not error.filename:
+            _silence_stdout()
+        return WRONG_INPUT if isinstance(error, _WRONG_PATH) else FAILED
     print(
         f"error: {type(error).__name__}: {_one_line(str(error))}; this is a bug, SCALING_DEBUG=1 shows where",
         file=sys.stderr,
@@ -188,4 +207,6 @@ app = _assembled()
 
 def main() -> None:
     """Entry point of the command `scaling`."""
+    if not sys.warnoptions and not os.environ.get("SCALING_DEBUG"):
+        warnings.simplefilter("ignore")  # What a user must know comes as a status or a warning of ours.
     app(prog_name="scaling")

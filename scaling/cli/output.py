@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ def _plain(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Says something beside the result, on stderr."""
+    """Says something beside the result, on stderr; in a terminal lines break between words."""
+    if sys.stderr.isatty():
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, subsequent_indent="  ", break_on_hyphens=False)
     print(text, file=sys.stderr, flush=True)
 
 
@@ -114,6 +117,10 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+LEAST_WRAPPED = 20
+"""Columns that a wrapping last column keeps in the narrowest terminal."""
+
+
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[str] = (), spare: Sequence[str] = ()
 ) -> None:
@@ -141,15 +148,18 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    wraps = names[-1] in left
+    if wraps:
+        widths[-1] = min(widths[-1], max(LEAST_WRAPPED, width - sum(widths[:-1]) - 2 * (len(names) - 1)))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for i, name in enumerate(names):
-        wraps = i == len(names) - 1 and name in left
-        table.add_column(
-            name, justify="left" if name in left else "right", no_wrap=not wraps, overflow="fold" if wraps else "ignore"
-        )
+    for name, least in zip(names, widths, strict=True):
+        table.add_column(name, justify="left" if name in left else "right", min_width=least, max_width=least)
     for row in cells:
         table.add_row(*row)
-    Console(width=width, highlight=False, markup=False).print(table)
+    # Never narrower than the table: the terminal may wrap a line, but nothing is cut.
+    needed = sum(widths) + 2 * len(names)
+    Console(width=max(width, needed), highlight=False, markup=False, emoji=False).print(table, no_wrap=not wraps)
     if hidden:
         note(f"({', '.join(hidden)} left out: the terminal is narrow; --json has all)")
 

@@ -122,6 +122,11 @@ def run(
     from sweeps.run import run_sweep
 
     seconds = out.seconds_of(within, "--for") if within is not None else None
+    if store is not None and (Path(store) / "format.json").exists():
+        # Before a corpus is prepared, which may take a minute.
+        from scaling.store import Store
+
+        Store.open(store, write=True)
     with out.stdout_to_stderr():
         outcome = run_sweep(
             sweep,

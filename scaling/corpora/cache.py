@@ -85,7 +85,7 @@ def parse_sidecar(text: str | bytes) -> dict[str, Any] | None:
         sidecar = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(sidecar, dict) or sidecar.get("format") != FORMAT:
+    if not isinstance(sidecar, dict) or sidecar.get("format") != BUILD:
         return None
     return sidecar if sidecar.get("checksum") == _checksum(sidecar) else None
 
@@ -144,7 +144,7 @@ def publish(staging: Path, target: Path, sidecar: Mapping[str, Any]) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(staging.iterdir())
     }
-    (staging / SIDECAR).write_text(seal({**sidecar, "format": FORMAT, "files": files}))
+    (staging / SIDECAR).write_text(seal({**sidecar, "format": BUILD, "files": files}))
     for path in staging.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

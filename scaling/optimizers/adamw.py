@@ -29,7 +29,8 @@ class AdamW(Optimizer):
         """See `Optimizer.build`."""
         import torch
 
-        decayed, kept = [], []
+        decayed: list[torch.nn.Parameter] = []
+        kept: list[torch.nn.Parameter] = []
         for name, parameter in parameters:
             is_matrix = parameter.ndim >= 2 and "embedding" not in name
             (decayed if is_matrix else kept).append(parameter)

@@ -30,7 +30,7 @@ class Tuning(NamedTuple):
     tokens_per_batch: float
 
 
-CAUSAL = Tuning(lr=3e-3, width_exponent=-1.0, batch_exponent=0.6, tokens_per_batch=6000.0)
+CAUSAL = Tuning(lr=4e-3, width_exponent=-1.0, batch_exponent=0.5, tokens_per_batch=4000.0)
 MASKED = Tuning(lr=2e-3, width_exponent=-1.0, batch_exponent=0.6, tokens_per_batch=6000.0)
 """Bidirectional models: a seventh of the tokens bear loss, so gradients are noisier and rates lower."""
 
@@ -46,7 +46,7 @@ class SmallV1(Recipe):
     source: ClassVar[str] = "grids over rate and batch at 1e12–1e13 FLOPs on bytes of source code"
 
     lr: float | None = Field(default=None, gt=0.0, le=100.0)
-    """Peak learning rate at width 64 and a batch of 256 tokens; 3e-3 causal, 2e-3 bidirectional."""
+    """Peak learning rate at width 64 and a batch of 256 tokens; 4e-3 causal."""
     width_exponent: float | None = Field(default=None, ge=-5.0, le=5.0)
     """Of the learning rate in d_model/64; -1."""
     batch_exponent: float | None = Field(default=None, ge=-5.0, le=5.0)

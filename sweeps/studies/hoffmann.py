@@ -211,7 +211,7 @@ def _draw(options: Options, families: list[Family], store: Path, frontiers: dict
     from sweeps.studies.closed_loop import COST, COUNT, outcomes
 
     folder = options.out / "figures"
-    scored = [o.drawn() for o in outcomes(store)]
+    scored = {o.entry.sweep: o.drawn() for o in outcomes(store)}
     for family in families:
         chosen = [f for f in frontiers[family.name] if (f.count, f.cost) == (COUNT, COST)]
         plot(
@@ -220,11 +220,10 @@ def _draw(options: Options, families: list[Family], store: Path, frontiers: dict
             count=COUNT,
             cost=COST,
             target=TARGET_FACTOR * family.top_budget,
+            scored=[scored[family.sweep_name]] if family.sweep_name in scored else [],
             where=family.where,
             prefix=f"{family.name}-",
             title=f"{family.name.capitalize()}, {options.scale} scale",
             frontiers=FrontierSet(tuple(chosen), frontiers[family.name].agreement),
             level=LEVEL,
         )
-    if scored:
-        plot(store, "prediction", out=folder, scored=scored, where=families[0].where)

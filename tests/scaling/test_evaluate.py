@@ -58,6 +58,7 @@ def test_every_position_is_scored_once_whatever_the_batch(objective: Causal | Ma
         return batch.targets.astype(np.float32)
 
     held = heldout_loss(losses, objective, VOCAB, windows, document, batch_windows)
+    assert held is not None
     scored = windows[:, 1:] if isinstance(objective, Causal) else windows
     np.testing.assert_allclose(held.nats, scored.astype(float).reshape(7, -1).sum(1))
     assert held.counts.sum() == scored.size

@@ -99,6 +99,22 @@ def test_resumed_equals_uninterrupted(changes: dict[str, Any], tmp_path: Path) -
     assert second.load_checkpoint(plan.run_id) is None
 
 
+def test_a_stop_during_evaluation_keeps_the_weights(tmp_path: Path) -> None:
+    """Evaluation is left at once, nothing is published, and the rerun only evaluates."""
+    plan = planned()
+    straight, _ = run(plan, tmp_path / "a")
+    store = Store.create(tmp_path / "b")
+    runner = JobRunner(Job(planned=(plan,)), store)
+    runner.advance(0.0)
+    assert runner.run is not None
+    runner.run.advance(lambda: False)
+    assert runner.run.ended
+    assert runner.advance(60.0, lambda: True).done is False
+    assert store.done() == {}
+    again, _ = run(plan, tmp_path / "b")
+    assert again["loss"] == straight["loss"]
+
+
 @pytest.mark.skipif(can_compile() is not None, reason=str(can_compile()))
 def test_compiled_agrees_with_eager_and_resumes_to_the_bit(tmp_path: Path) -> None:
     eager, _ = run(planned(), tmp_path / "eager")

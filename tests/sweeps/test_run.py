@@ -1,0 +1,259 @@
+"""Sweeps run in process and on Ray: equal results, nothing twice, signals, deadlines, lost workers, loopback only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scaling.errors import CorpusError, SweepError
+from scaling.job import Job
+from scaling.store import Store
+from sweeps.progress import SweepProgress, duration
+from sweeps.run import ExecutionChooser, Outcome, prepare_sweep, run_sweep, run_sweeps
+
+SWEEP = """\
+name: tiny
+architecture: {{type: decoder, n_layer: 1, d_model: 16, n_head: 2, seq_len: 32}}
+objective: causal
+corpus: {{type: markov, order: 1, symbols: 8, n_documents: 512, document_length: 512}}
+optimizer: adamw
+precision: fp32
+heldout: nested
+batch_tokens: 128
+seeds: [0, 1]
+design:
+  type: grid
+  axes: {{optimizer.lr: [0.003, 0.01], steps: [{steps}]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run-cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALING_CACHE", str(cache))
+
+
+def sweep_file(folder: Path, steps: int = 300) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(SWEEP.format(steps=steps))
+    return path
+
+
+def losses(store: Path) -> dict[str, float]:
+    rows = Store.open(store).rows()
+    return dict(zip(rows.run_id, rows.loss, strict=True))
+
+
+def start(sweep: Path, store: Path, **arguments: object) -> subprocess.Popen[str]:
+    """A driver of its own, as the command line starts it."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom scaling.errors import ScalingError\n"
+        "from sweeps.run import run_sweep\n"
+        f"try:\n    o = run_sweep(Path({str(sweep)!r}), Path({str(store)!r}), **{arguments!r})\n"
+        "except ScalingError as e:\n    print(e, file=sys.stderr); sys.exit(e.exit_status)\n"
+        "print(o.lines[0]); sys.exit(o.exit_status)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+
+
+def wait_for(condition: object, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, float]:
+    """Run ids and losses of an unfaulted run in process."""
+    folder = tmp_path_factory.mktemp("reference")
+    os.environ["SCALING_CACHE"] = str(cache)
+    outcome = run_sweep(sweep_file(folder), folder / "store", serial=True, quiet=True)
+    assert outcome.counts == {"finished": 4}
+    return losses(folder / "store")
+
+
+@pytest.mark.ray
+def test_ray_and_serial_give_the_same_bits(reference: dict[str, float], tmp_path: Path) -> None:
+    process = start(sweep_file(tmp_path), tmp_path / "store", workers=2)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "4 finished" in out
+    assert losses(tmp_path / "store") == reference
+
+
+def test_a_finished_sweep_runs_nothing_and_is_quick(reference: dict[str, float], tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    assert run_sweep(sweep, store, serial=True, quiet=True).ran == 4
+    started = time.monotonic()
+    process = start(sweep, store)
+    out, _ = process.communicate(timeout=60)
+    assert "0 ran now" in out
+    assert time.monotonic() - started < 10.0
+    assert losses(store) == reference
+
+
+def test_limit_runs_so_many_and_the_rest_later(reference: dict[str, float], tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    first = run_sweep(sweep, store, serial=True, quiet=True, limit=1)
+    assert first.counts == {"finished": 1, "missing": 3}
+    assert run_sweep(sweep, store, serial=True, quiet=True).ran == 3
+    assert losses(store) == reference
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_checkpoints_and_a_rerun_ends_with_the_same_bits(
+    number: signal.Signals, reference: dict[str, float], tmp_path: Path
+) -> None:
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    process = start(sweep, store, serial=True)
+    wait_for(lambda: (store / "rows").is_dir() and any((store / "rows").glob("*.parquet")))
+    process.send_signal(number)
+    stopped = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - stopped < 10.0
+    assert process.returncode in (0, 128 + number)
+    if process.returncode:
+        assert "checkpointed" in err
+        assert len(losses(store)) < 4
+    run_sweep(sweep, store, serial=True, quiet=True)
+    assert losses(store) == reference
+
+
+@pytest.mark.ray
+def test_ctrl_c_on_ray_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path, steps=6000), tmp_path / "store"
+    process = start(sweep, store, workers=2)
+    driver = psutil.Process(process.pid)
+    wait_for(lambda: Store.open(store).running() if (store / "format.json").exists() else False)
+    family = driver.children(recursive=True)
+    assert_loopback_only([driver, *family])
+    process.send_signal(signal.SIGINT)
+    stopped = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - stopped < 20.0
+    wait_for(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 20.0)
+    checkpoints = list((store / "checkpoints").rglob("*.json"))
+    assert checkpoints
+    assert not list(store.glob(".drain-*"))
+
+
+def assert_loopback_only(processes: list[psutil.Process]) -> None:
+    """Every socket that Ray listens on is bound to this machine alone."""
+    for process in processes:
+        try:
+            connections = process.net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        for connection in connections:
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip in ("127.0.0.1", "::1"), f"{process.name()} listens on {connection.laddr}"
+
+
+@pytest.mark.ray
+def test_a_killed_worker_is_started_again_and_resumes(reference: dict[str, float], tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    process = start(sweep, store, workers=1)
+    driver = psutil.Process(process.pid)
+
+    def workers() -> list[psutil.Process]:
+        found = []
+        for child in driver.children(recursive=True):
+            try:
+                if "ResourceTrainable.train" in " ".join(child.cmdline()):
+                    found.append(child)
+            except psutil.Error:
+                continue
+        return found
+
+    wait_for(workers)
+    workers()[0].kill()
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert losses(store) == reference
+
+
+def test_a_deadline_drains_in_time_and_exits_zero(tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path, steps=200_000), tmp_path / "store"
+    process = start(sweep, store, serial=True, seconds=8.0)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert time.monotonic() - started < 20.0
+    assert "missing" in out
+
+
+def test_several_sweeps_are_one_launch(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(SWEEP.format(steps=310).replace("name: tiny", "name: other"))
+    outcomes = run_sweeps([sweep_file(tmp_path), other], tmp_path / "store", serial=True, quiet=True)
+    assert [(o.sweep, o.counts) for o in outcomes] == [("tiny", {"finished": 4}), ("other", {"finished": 4})]
+
+
+def test_bad_input_is_refused_before_any_work(tmp_path: Path) -> None:
+    sweep = sweep_file(tmp_path)
+    sweep.write_text(sweep.read_text().replace("batch_tokens", "batch_token"))
+    with pytest.raises(SweepError, match=r"tiny.yaml:8:1 batch_token: .*did you mean batch_tokens"):
+        run_sweep(sweep, tmp_path / "store", serial=True)
+    long = sweep_file(tmp_path, steps=100_000)
+    with pytest.raises(CorpusError, match="training tokens"):
+        run_sweep(long, tmp_path / "store", serial=True)
+    assert not (tmp_path / "store").exists()
+
+
+def test_execution_is_chosen_once_and_kept(tmp_path: Path) -> None:
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    run_sweep(sweep, store, serial=True, quiet=True, limit=1, compile_trials=False)
+    ready = prepare_sweep(sweep)
+    run_id = next(iter(losses(store)))
+    kept = Store.open(store).execution(run_id)
+    assert kept is not None
+    assert not kept.compiled
+    trial = ready.wanted[0].trial
+    assert not ExecutionChooser([trial], ready.vocab_size)(trial, ready.vocab_size).compiled
+
+
+def test_progress_counts_flops_not_trials() -> None:
+    from io import StringIO
+    from types import SimpleNamespace
+
+    jobs = [SimpleNamespace(flops=9e9, planned=[1]), SimpleNamespace(flops=1e9, planned=[1])]
+    progress = SweepProgress("s", jobs, already=3, out=StringIO())  # type: ignore[arg-type]
+    state = SimpleNamespace(done=True, step=0, flops_done=1e9, statuses={"a": "finished"})
+    progress.started -= 10.0
+    progress.update(1, state)  # type: ignore[arg-type]
+    assert progress.seconds_left() == pytest.approx(90.0, rel=0.01)
+    assert "4/5 finished" in progress.line()
+    assert "10% of FLOPs" in progress.line()
+    assert [duration(s) for s in (5, 187, 7500)] == ["5s", "3m07s", "2h05m"]
+
+
+def test_outcome_json_and_exit_status() -> None:
+    outcome = Outcome("s", Path("x"), {"a": "finished", "b": "failed"}, 2, False, {"b": "why"})
+    assert json.loads(json.dumps(outcome.to_json()))["counts"] == {"failed": 1, "finished": 1}
+    assert outcome.exit_status == 1
+    assert "failed b: why" in outcome.lines
+
+
+def test_jobs_travel_as_json(tmp_path: Path) -> None:
+    from sweeps.plan import jobs, to_planned
+
+    ready = prepare_sweep(sweep_file(tmp_path))
+    chooser = ExecutionChooser([w.trial for w in ready.wanted], ready.vocab_size)
+    (first, *_) = jobs(to_planned(ready.wanted, ready.digest, ready.vocab_size, "tiny", chooser))
+    assert Job.model_validate_json(first.model_dump_json()) == first
