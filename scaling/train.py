@@ -283,7 +283,7 @@ class JobRunner:
         alarm = Alarm(seconds, should_stop)
         try:
             if self.run is None:
-                self.store.mark_running(planned.run_id, {"sweep": planned.sweep, "pid": os.getpid()})
+                self.store.mark_running(planned.run_id, self._info(planned))
                 self.run = TrialRun(planned, self.store)
             self.run.advance(alarm)
             status = self.run.finish(alarm.stop_requested) if self.run.ended and not alarm.stopped else None
@@ -314,8 +314,17 @@ class JobRunner:
         assert self.run is not None
         if stopping or time.monotonic() - self._saved_at > self.checkpoint_seconds:
             self.checkpoint()
-        info = {"sweep": planned.sweep, "pid": os.getpid(), "step": self.run.step, "steps": planned.trial.steps}
-        self.store.mark_running(planned.run_id, info)
+        self.store.mark_running(planned.run_id, self._info(planned))
+
+    def _info(self, planned: Planned) -> dict[str, Any]:
+        step = self.run.step if self.run is not None else 0
+        return {
+            "sweep": planned.sweep,
+            "pid": os.getpid(),
+            "step": step,
+            "steps": planned.trial.steps,
+            "flops": planned.flops,
+        }
 
     def progress(self) -> Progress:
         """Where the job stands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -181,6 +182,7 @@ def run_sweeps(
         InputError: anything wrong with the input, before any work starts.
         Interrupted: on SIGINT or SIGTERM, after running trials were checkpointed.
     """
+    started = time.monotonic()
     prepared = [prepare_sweep(source, overrides, quiet=quiet) for source in sources]
     store_path = store_path or default_store(prepared[0].sweep)
     store = Store.create(store_path)
@@ -194,6 +196,8 @@ def run_sweeps(
                 store.record_sweep(ready.sweep.file)
         planned = _planned(prepared, store, done, compile_trials)
         launched = jobs(planned)[: limit or None]
+        if seconds is not None:
+            seconds -= time.monotonic() - started
         drained = _launch(
             launched, store_path, len(done), prepared, workers, address, gpus_per_trial, serial, seconds, quiet
         )
@@ -260,18 +264,22 @@ def _launch(
         else:
             from sweeps.launch import run_on_ray
 
-            cores = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             run_on_ray(
                 launched,
                 store_path,
                 drain,
                 progress,
-                workers=cores,
+                workers=workers or cores(),
                 address=address,
                 gpus_per_trial=gpus_per_trial,
             )
         drain.raise_if_signalled()
         return drain.requested()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _outcome(ready: Prepared, store_path: Path, ran: set[str], drained: bool) -> Outcome:

@@ -2,8 +2,9 @@
 
 Depth n_layer ≈ depth·(d_model/64)^depth_exponent; batch B = 2^⌊log2(D/tokens_per_batch)⌋ tokens; peak learning rate
 lr·(d_model/64)^width_exponent·(B/256)^batch_exponent. The coefficients were found by grids over rate and batch at
-10¹²–10¹³ FLOPs on bytes of source code with rotary positions and fan-in initialisation; tokens are the tokenizer's,
-so for a learned vocabulary (a token of about four bytes) they are a starting point only.
+2·10¹² (causal) and 3·10¹² (masked) FLOPs on bytes of source code with rotary positions and fan-in initialisation
+(results/LOG.md); tokens are the tokenizer's, so for a learned vocabulary (a token of about four bytes) they are a
+starting point only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Tuning(NamedTuple):
 
 
 CAUSAL = Tuning(lr=4e-3, width_exponent=-1.0, batch_exponent=0.5, tokens_per_batch=4000.0)
-MASKED = Tuning(lr=2e-3, width_exponent=-1.0, batch_exponent=0.6, tokens_per_batch=6000.0)
+MASKED = Tuning(lr=2.2e-3, width_exponent=-1.0, batch_exponent=0.5, tokens_per_batch=3000.0)
 """Bidirectional models: a seventh of the tokens bear loss, so gradients are noisier and rates lower."""
 
 WORST_MISS = 1.5
@@ -43,22 +44,22 @@ class SmallV1(Recipe):
 
     type: Literal["small-v1"] = "small-v1"
     summary: ClassVar[str] = "shape, batch, learning rate and warmup for 3k–10M parameters"
-    source: ClassVar[str] = "grids over rate and batch at 1e12–1e13 FLOPs on bytes of source code"
+    source: ClassVar[str] = "grids over rate and batch at 2e12 and 3e12 FLOPs on bytes of source code (results/LOG.md)"
 
     lr: float | None = Field(default=None, gt=0.0, le=100.0)
     """Peak learning rate at width 64 and a batch of 256 tokens; 4e-3 causal."""
     width_exponent: float | None = Field(default=None, ge=-5.0, le=5.0)
     """Of the learning rate in d_model/64; -1."""
     batch_exponent: float | None = Field(default=None, ge=-5.0, le=5.0)
-    """Of the learning rate in B/256; 0.6."""
+    """Of the learning rate in B/256; 0.5."""
     tokens_per_batch: float | None = Field(default=None, ge=1.0)
-    """Tokens of the run for each token of the batch; 6000."""
+    """Tokens of the run for each token of the batch; 4000 causal, 3000 bidirectional."""
     min_batch: Count = 128
     max_batch: Count = 8192
     depth: float = Field(default=3.0, gt=0.0, le=50.0)
     """Layers at width 64."""
     depth_exponent: float = Field(default=0.38, ge=0.0, le=1.0)
-    aspect_penalty: float = Field(default=0.1, ge=0.0)
+    aspect_penalty: float = Field(default=0.2, ge=0.0)
     """What a factor e of departure from the depth rule weighs against a factor e of departure from the size."""
 
     def shape(self, target: float, build: Build, size: Size) -> Architecture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,21 @@ def forecast(store: Path, sweep_file: Path, flops: float, *, level: float = 0.9)
     except ScalingError as error:
         reason = f"N* = {optimum.params.value:.3g} cannot be trained at {flops:.3g} FLOPs: {error}"
         return Forecast(flops, None, None, reason)
-    return Forecast(flops, optimum, target, overrides=overrides)
+    trial = target.wanted[0].trial
+    size = trial.architecture.params(target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
+    there = predict(
+        store,
+        params=float(size),
+        tokens=float(trial.tokens),
+        approach=optimum.approach,
+        count=COUNT,
+        cost=COST,
+        level=level,
+        where=rows_of(sweep),
+        runs_averaged=len(target.wanted),
+    )
+    made = replace(optimum, loss=there.loss, mean_loss=there.mean_loss)
+    return Forecast(flops, made, target, overrides=overrides)
 
 
 def target_overrides(sweep: Sweep, flops: float, params: float) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def test_tuning_factors() -> None:
     by_factor = {(i.labels["learning_rate_factor"], i.labels["batch_factor"]): i.trial for i in cell}
     assert by_factor[2, 1].optimizer.lr == pytest.approx(4 * by_factor[0.5, 1].optimizer.lr, rel=1e-3)
     assert by_factor[1, 2].batch_tokens == 2 * by_factor[1, 1].batch_tokens
-    assert by_factor[1, 2].optimizer.lr == pytest.approx(2**0.6 * by_factor[1, 1].optimizer.lr, rel=1e-3)
+    assert by_factor[1, 2].optimizer.lr == pytest.approx(2**0.5 * by_factor[1, 1].optimizer.lr, rel=1e-3)
 
 
 def test_what_the_sweep_gives_wins_over_the_recipe() -> None:
@@ -102,7 +102,7 @@ def test_what_the_sweep_gives_wins_over_the_recipe() -> None:
     for item in wanted(head + ISOFLOP):
         trial = item.trial
         assert (trial.optimizer.lr, trial.batch_tokens, trial.schedule.warmup_fraction) == (0.002, 512, 0.05)
-    own = HEAD + "recipe: {type: small-v1, warmup_fraction: 0.2, lr: 6e-3}\n" + ISOFLOP
+    own = HEAD + "recipe: {type: small-v1, warmup_fraction: 0.2, lr: 8e-3}\n" + ISOFLOP
     for item, plain in zip(wanted(own), wanted(HEAD + ISOFLOP), strict=True):
         assert item.trial.schedule.warmup_fraction == 0.2
         assert item.trial.optimizer.lr == pytest.approx(2 * plain.trial.optimizer.lr, rel=1e-3)

@@ -29,7 +29,7 @@ def test_sizes_are_near_their_targets(log_target: float) -> None:
     target = math.exp(log_target)
     miss = abs(math.log(size(RECIPE.shape(target, build, size)) / target))
     # two layers of width 16, 24: nothing lies between 6.1k and 9.2k, nor between 13.8k and 20.7k
-    assert miss < math.log(1.2 if target > 18e3 else 1.25)
+    assert miss < math.log(1.2 if target > 18e3 else 1.3)
 
 
 @settings(max_examples=200, deadline=None)
@@ -89,24 +89,25 @@ def test_heads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "batch"), [(1e5, 128), (767_999, 128), (1_536_000, 256), (1e7, 1024), (49_152_000, 8192), (1e12, 8192)]
+    ("tokens", "batch"), [(1e5, 128), (1_023_999, 128), (1_024_000, 256), (1e7, 2048), (32_768_000, 8192), (1e12, 8192)]
 )
-def test_batch_is_the_power_of_two_below_a_six_thousandth(tokens: float, batch: int) -> None:
+def test_batch_is_the_power_of_two_below_a_four_thousandth(tokens: float, batch: int) -> None:
     assert RECIPE.batch_tokens(tokens, Decoder(n_layer=2, d_model=32, n_head=2)) == batch
 
 
 def test_batch_is_whole_windows() -> None:
     architecture = Decoder(n_layer=2, d_model=32, n_head=2, seq_len=96)
-    assert RECIPE.batch_tokens(1e7, architecture) == 960  # 1024 // 96 windows
+    assert RECIPE.batch_tokens(1e7, architecture) == 2016  # 2048 // 96 windows
     assert RECIPE.batch_tokens(1e5, architecture, factor=0.1) == 96
 
 
 def test_learning_rate() -> None:
+    """lr·(d/64)^-1·(B/256)^.5 with the coefficients of causal and bidirectional models, by hand."""
     wide = Decoder(n_layer=3, d_model=128, n_head=8)
-    assert RECIPE.learning_rate(Decoder(n_layer=3, d_model=64, n_head=4), 256) == 3e-3
-    assert RECIPE.learning_rate(wide, 256) == 1.5e-3
-    assert RECIPE.learning_rate(wide, 256, factor=2.0) == 3e-3
-    assert RECIPE.learning_rate(wide, 2048) == pytest.approx(1.5e-3 * 8**0.6, rel=1e-3)
-    assert RECIPE.learning_rate(Encoder(n_layer=3, d_model=64, n_head=4), 256) == 2e-3
+    assert RECIPE.learning_rate(Decoder(n_layer=3, d_model=64, n_head=4), 256) == 4e-3
+    assert RECIPE.learning_rate(wide, 256) == 2e-3
+    assert RECIPE.learning_rate(wide, 256, factor=2.0) == 4e-3
+    assert RECIPE.learning_rate(wide, 2048) == pytest.approx(2e-3 * 8**0.5, rel=1e-3)
+    assert RECIPE.learning_rate(Encoder(n_layer=3, d_model=64, n_head=4), 256) == 2.2e-3
     assert SmallV1(lr=1e-2).learning_rate(Encoder(n_layer=3, d_model=64, n_head=4), 256) == 1e-2
-    assert SmallV1(width_exponent=0.0).learning_rate(wide, 256) == 3e-3
+    assert SmallV1(width_exponent=0.0).learning_rate(wide, 256) == 4e-3
