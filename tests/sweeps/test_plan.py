@@ -161,6 +161,6 @@ def test_the_examples_are_the_studies() -> None:
     ]
     toy = {path.stem: load_sweep(path).design.model_dump() for path in EXAMPLES if path.stem.endswith("toy")}
     assert toy["hoffmann-decoder-toy"]["budgets"] == (1e12, 2e12, 4e12)
-    assert toy["hoffmann-encoder-toy"]["budgets"] == (3e12, 6e12, 12e12)
+    assert toy["hoffmann-encoder-toy"]["budgets"] == (2e12, 4e12, 8e12)
     assert toy["hoffmann-decoder-toy"]["sizes"]["centre"]["coefficient"] == pytest.approx(1 / 14, rel=1e-3)
     assert toy["hoffmann-encoder-toy"]["sizes"]["centre"]["coefficient"] == pytest.approx(1 / 28, rel=1e-3)
