@@ -71,19 +71,19 @@ def optimum(law: Chinchilla, params: Mapping[str, Array | float], flops: Array, 
     if cost.constant:
         return first
     alpha, beta = np.asarray(params["alpha"]), np.asarray(params["beta"])
-    left = np.log(alpha) + np.log(params["A"])
-    right = np.log(beta) + np.log(params["B"])
-    log_c = np.log(flops)
-    log_n = np.log(first.params)
     with np.errstate(all="ignore"):
+        left = np.log(alpha) + np.log(params["A"])
+        right = np.log(beta) + np.log(params["B"])
+        log_c = np.log(flops)
+        log_n = np.log(first.params)
         for _ in range(60):
             log_kappa, slope, bend = cost.log_kappa(log_n)
             tilt = np.maximum(1.0 + slope, 1e-3)
             gap = left - alpha * log_n - right - np.log(tilt) - beta * (log_kappa + log_n - log_c)
             move = np.clip(gap / np.maximum(alpha + beta * tilt + bend / tilt, 1e-6), -1.0, 1.0)
             log_n = log_n + move
-            if np.nanmax(np.abs(move)) < 1e-13:
+            if np.max(np.abs(np.nan_to_num(move))) < 1e-13:
                 break
-    n = np.exp(log_n)
-    d = np.exp(log_c - cost.log_kappa(log_n)[0] - log_n)
+        n = np.exp(log_n)
+        d = np.exp(log_c - cost.log_kappa(log_n)[0] - log_n)
     return Optimum(n, d, law.predict(params, params=n, tokens=d))

@@ -9,21 +9,12 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from scaling.job import Job, Progress
+from scaling.units import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LINE_SECONDS = 60.0
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 42s, 3m07s, 2h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class SweepProgress:

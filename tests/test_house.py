@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -89,10 +90,16 @@ def test_files_state_what_they_are() -> None:
 
 @pytest.mark.slow
 def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
-    """Built without isolation, installed without dependencies beside this environment's, run outside the checkout."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    """Built from a copy, installed without dependencies beside this environment's, run outside the checkout."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "scaling", "sweeps", "analysis"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, source / name)
+    dist = tmp_path / "dist"
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(source)]
     subprocess.run(build, check=True, capture_output=True, cwd=tmp_path)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    (wheel,) = dist.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv/bin/python"
     site = next((tmp_path / "venv/lib").glob("python*/site-packages"))

@@ -6,15 +6,13 @@ Importing the package does not import matplotlib; the functions do.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.registry import classes, listing, named
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,19 +49,15 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-@cache
-def _members() -> dict[str, Kind]:
+def _kinds() -> dict[str, type[Kind]]:
     from analysis.figures.base import Kind
 
-    for info in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{info.name}")
-    found = {cls.name: cls() for cls in Kind.__subclasses__() if cls.__dict__.get("name")}
-    return dict(sorted(found.items()))
+    return classes(__name__, Kind)  # type: ignore[type-abstract]
 
 
 def list_figures() -> list[dict[str, str]]:
     """`[{"name", "summary", "source"}]` of every figure, sorted by name."""
-    return [{"name": n, "summary": k.summary, "source": k.source} for n, k in _members().items()]
+    return listing(_kinds())
 
 
 def get_figure(name: str) -> Kind:
@@ -72,12 +66,7 @@ def get_figure(name: str) -> Kind:
     Raises:
         InputError: there is none.
     """
-    members = _members()
-    if name not in members:
-        near = difflib.get_close_matches(name, members, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"there is no figure {name!r}{hint}; there are {', '.join(members)}")
-    return members[name]
+    return named("figure", name, _kinds())()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +132,7 @@ def plot(
     if target is not None and not 0.0 < target < float("inf"):
         raise InputError(f"target {target} is not a positive number of FLOPs")
     names = [n.strip() for n in figures.split(",")] if isinstance(figures, str) else figures
-    kinds = [get_figure(n) for n in (names if names is not None else _members())]
+    kinds = [get_figure(n) for n in (names if names is not None else _kinds())]
     if not kinds:
         raise InputError("an empty list of figures; leave it out for every figure")
     runs = read_table(table, columns=columns, where=where, allow_mixed_data=allow_mixed_data)

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-from functools import cache
-
 from analysis.laws.base import VARIABLES, Law
+from analysis.registry import classes, listing, named
 from scaling.errors import InputError
-
-
-@cache
-def _members() -> dict[str, type[Law]]:
-    for info in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{info.name}")
-    found: dict[str, type[Law]] = {}
-    todo: list[type[Law]] = list(Law.__subclasses__())
-    while todo:
-        cls = todo.pop()
-        todo.extend(cls.__subclasses__())
-        if cls.__dict__.get("name"):
-            found[cls.name] = cls
-    return dict(sorted(found.items()))
 
 
 def list_laws() -> list[dict[str, str]]:
     """`[{"name", "summary", "source"}]` of every law, sorted by name."""
-    return [{"name": n, "summary": c.summary, "source": c.source} for n, c in _members().items()]
+    return listing(classes(__name__, Law))
 
 
 def get_law(name: str | Law, x: str | None = None) -> Law:
@@ -40,12 +22,7 @@ def get_law(name: str | Law, x: str | None = None) -> Law:
         return name
     name, _, after = name.partition(":")
     x = after or x
-    laws = _members()
-    if name not in laws:
-        near = difflib.get_close_matches(name, laws, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"there is no law {name!r}{hint}; there are {', '.join(laws)}")
-    cls = laws[name]
+    cls = named("law", name, classes(__name__, Law))
     if x is None:
         return cls()
     if "x" not in getattr(cls, "__dataclass_fields__", {}):

@@ -167,7 +167,8 @@ class SumOfPowers(Law):
         total: Any = 0.0 if self.floor is None else params[self.floor]
         for t in self.terms:
             x = np.asarray(variables[t.variable], dtype=np.float64)
-            total = total + params[t.amplitude] * x ** (-np.asarray(params[t.exponent]))
+            with np.errstate(all="ignore"):
+                total = total + params[t.amplitude] * x ** (-np.asarray(params[t.exponent]))
         return np.asarray(total, dtype=np.float64)
 
     def jacobian(self, params: Mapping[str, float], /, **variables: ArrayLike) -> dict[str, Array]:

@@ -54,17 +54,20 @@ class Chinchilla(SumOfPowers):
     def frontier(self, params: Mapping[str, Any], flops: ArrayLike, kappa: float = 6.0) -> Optimum:
         """N*, D*, L* at budgets `flops` where a run costs C = kappa·N·D (eq. 4); parameters and budgets broadcast.
 
-        N* = G (C/kappa)^(beta/(alpha+beta)), D* = (C/kappa)/N*, G = (alpha A/(beta B))^(1/(alpha+beta)).
+        N* = G (C/kappa)^(beta/(alpha+beta)), D* = (C/kappa)/N*, G = (alpha A/(beta B))^(1/(alpha+beta)). Where an
+        amplitude is 0 there is no interior optimum: 0, infinity or NaN comes back.
         """
         alpha, beta = np.asarray(params["alpha"]), np.asarray(params["beta"])
-        log_nd = np.log(np.asarray(flops, dtype=np.float64) / kappa)
-        log_n = self.log_scale(params) + beta / (alpha + beta) * log_nd
-        n, d = np.exp(log_n), np.exp(log_nd - log_n)
-        return Optimum(n, d, self.predict(params, params=n, tokens=d))
+        with np.errstate(all="ignore"):
+            log_nd = np.log(np.asarray(flops, dtype=np.float64) / kappa)
+            log_n = self.log_scale(params) + beta / (alpha + beta) * log_nd
+            n, d = np.exp(log_n), np.exp(log_nd - log_n)
+            return Optimum(n, d, self.predict(params, params=n, tokens=d))
 
     @staticmethod
     def log_scale(params: Mapping[str, Any]) -> Array:
         """ln G of the frontier."""
         alpha, beta = np.asarray(params["alpha"]), np.asarray(params["beta"])
-        ratio = np.log(alpha) + np.log(params["A"]) - np.log(beta) - np.log(params["B"])
-        return np.asarray(ratio / (alpha + beta), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            ratio = np.log(alpha) + np.log(params["A"]) - np.log(beta) - np.log(params["B"])
+            return np.asarray(ratio / (alpha + beta), dtype=np.float64)

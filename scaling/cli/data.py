@@ -11,6 +11,7 @@ import typer
 from scaling.cli import options as o
 from scaling.cli import output as out
 from scaling.errors import CorpusError, InputError
+from scaling.paths import cache_folder
 
 if TYPE_CHECKING:
     from scaling.corpora import Corpus
@@ -105,7 +106,7 @@ def corpus_list(json: o.Json = False) -> None:
 
     found = []
     for place in ("corpora", cache.IMPORTED):
-        for folder in sorted((cache.cache_root() / place).glob("[!.]*")):
+        for folder in sorted((cache_folder() / place).glob("[!.]*")):
             sidecar = cache.open_sidecar(folder) if folder.is_dir() else None
             if sidecar is not None:
                 found.append(_facts(TokenizedCorpus(folder, sidecar)))
@@ -113,7 +114,7 @@ def corpus_list(json: o.Json = False) -> None:
         out.print_json(found)
         return
     if not found:
-        print(f"no corpora in {cache.cache_root()}; `scaling corpus prepare python-v1` makes one")
+        print(f"no corpora in {cache_folder()}; `scaling corpus prepare python-v1` makes one")
     _print_corpora(found)
 
 

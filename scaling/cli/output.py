@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scaling.errors import InputError
+from scaling.units import duration as duration
 
 
 def print_json(value: Any) -> None:
@@ -94,18 +95,6 @@ def seconds_of(text: str, option: str) -> float:
     if "".join(n + u for n, u in parts) != text.strip() or total <= 0 or (bare and len(parts) > 1):
         raise InputError(f"{option} {text!r} is no duration; write 90s, 9m or 1h30m")
     return total
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: 42s, 3m07s, 2h05m."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def size(count: float) -> str:

@@ -27,14 +27,6 @@ IMPORTED = "imported"
 TOKEN_FILES = ("train.tokens", "test.tokens", "dev.tokens")
 
 
-def cache_root() -> Path:
-    """SCALING_CACHE, or scaling-lab below XDG_CACHE_HOME, or below ~/.cache."""
-    named = os.environ.get("SCALING_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling-lab"
-
-
 def spec_of(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
     """The canonical description of a tokenised corpus; `unique_tokens` only limits its use and is left out."""
     return {"corpus": canonical(corpus.model_copy(update={"unique_tokens": None})), "tokenizer": canonical(tokenizer)}

@@ -22,6 +22,7 @@ from scaling.corpora.base import Corpus
 from scaling.corpora.split import Part, Pieces
 from scaling.errors import CorpusError
 from scaling.objectives.base import Vocabulary
+from scaling.paths import cache_folder
 from scaling.tokenizers.base import Encoder, Tokenizer
 
 Progress = Callable[[str], None]
@@ -139,7 +140,7 @@ def prepare(
             cannot be written.
     """
     say = progress or (lambda message: None)
-    root = cache or store.cache_root()
+    root = cache or cache_folder()
     spec = store.spec_of(corpus, tokenizer)
     imported = store.imported_folder_for(root, spec)
     if imported.exists():

@@ -15,6 +15,7 @@ from filelock import FileLock
 from scaling.corpora import cache as store
 from scaling.corpora.prepare import TokenizedCorpus
 from scaling.errors import CorpusError
+from scaling.paths import cache_folder
 
 _FILES = frozenset({*store.TOKEN_FILES, "token_bytes.npy", "tokenizer.json", "names.json"})
 _TAG = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -54,7 +55,7 @@ def import_corpus(file: Path, *, cache: Path | None = None) -> TokenizedCorpus:
     try:
         with zipfile.ZipFile(file) as archive:
             sidecar = _read_sidecar(file, archive)
-            target = store.imported_folder_for(cache or store.cache_root(), sidecar["spec"])
+            target = store.imported_folder_for(cache or cache_folder(), sidecar["spec"])
             store.make_room(target)
             staging = store.new_staging(target)
             try:

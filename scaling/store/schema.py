@@ -107,3 +107,13 @@ def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
 ROW_SCHEMA = arrow_schema(ROW_COLUMNS)
 CURVE_SCHEMA = arrow_schema(CURVE_COLUMNS)
 EVAL_SCHEMA = arrow_schema(EVAL_COLUMNS)
+
+
+def markdown() -> str:
+    """The three tables as Markdown, for the documentation."""
+    parts = []
+    for title, columns in (("rows", ROW_COLUMNS), ("curves", CURVE_COLUMNS), ("evals", EVAL_COLUMNS)):
+        lines = [f"### {title}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |" for c in columns]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 """Recipe for models of 3 thousand to some 10 million parameters on 10⁵ to 10⁹ tokens.
 
-Depth n_layer ≈ depth·(d_model/64)^depth_exponent; batch B = 2^⌊log2(D/tokens_per_batch)⌋ tokens; peak learning rate
+Depth n_layer ≈ depth·max(1, d_model/64)^depth_exponent; batch B = 2^⌊log2(D/tokens_per_batch)⌋ tokens; peak learning rate
 lr·(d_model/64)^width_exponent·(B/256)^batch_exponent. The coefficients were found by grids over rate and batch at
 2·10¹² (causal) and 3·10¹² (masked) FLOPs on bytes of source code with rotary positions and fan-in initialisation
 (results/LOG.md); tokens are the tokenizer's, so for a learned vocabulary (a token of about four bytes) they are a
@@ -57,9 +57,9 @@ class SmallV1(Recipe):
     min_batch: Count = 128
     max_batch: Count = 8192
     depth: float = Field(default=3.0, gt=0.0, le=50.0)
-    """Layers at width 64."""
+    """Layers up to width 64: the same for neighbouring sizes, since uneven depths bend isoFLOP curves (results/LOG.md)."""
     depth_exponent: float = Field(default=0.38, ge=0.0, le=1.0)
-    aspect_penalty: float = Field(default=0.2, ge=0.0)
+    aspect_penalty: float = Field(default=0.6, ge=0.0)
     """What a factor e of departure from the depth rule weighs against a factor e of departure from the size."""
 
     def shape(self, target: float, build: Build, size: Size) -> Architecture:
@@ -122,7 +122,7 @@ class SmallV1(Recipe):
         return measured._replace(**given)
 
     def _ideal_depth(self, width: int) -> float:
-        return self.depth * (width / REFERENCE_WIDTH) ** self.depth_exponent
+        return self.depth * max(1.0, width / REFERENCE_WIDTH) ** self.depth_exponent
 
     def _build(self, build: Build, width: int, layers: int) -> Architecture:
         return build({"n_layer": layers, "d_model": width, "n_head": heads(width)})
@@ -142,8 +142,8 @@ def heads(width: int) -> int:
 
 
 def _widths() -> list[int]:
-    """Multiples of 8 from 16 on; coarser where a coarser step is still a small one."""
-    return [*range(16, 128, 8), *range(128, 256, 16), *range(256, 768, 32), *range(768, 16385, 64)]
+    """Multiples of 4, then 8, from 16 on; coarser where a coarser step is still a small one."""
+    return [*range(16, 32, 4), *range(32, 128, 8), *range(128, 256, 16), *range(256, 768, 32), *range(768, 16385, 64)]
 
 
 def _integer(architecture: Architecture, name: str) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from scaling.corpora import packages
-from scaling.corpora.cache import SIDECAR, cache_root
+from scaling.corpora.cache import SIDECAR
 from scaling.corpora.local import Local
 from scaling.corpora.markov import Markov
 from scaling.corpora.prepare import TokenizedCorpus, prepare
 from scaling.corpora.python_v1 import PythonV1
 from scaling.errors import CorpusError
+from scaling.paths import cache_folder
 from scaling.tokenizers.bpe import Bpe
 from scaling.tokenizers.byte import SEPARATOR, Byte
 
@@ -207,9 +208,9 @@ def test_what_cannot_be_prepared_says_why(tmp_path: Path) -> None:
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("SCALING_CACHE", raising=False)
-    assert cache_root() == tmp_path / "scaling-lab"
+    assert cache_folder() == tmp_path / "scaling-lab"
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "here"))
-    assert cache_root() == tmp_path / "here"
+    assert cache_folder() == tmp_path / "here"
 
 
 @pytest.mark.skipif("SCALING_TEST_DATA" not in os.environ, reason="SCALING_TEST_DATA is not set")

@@ -28,8 +28,9 @@ def size(architecture: Architecture) -> int:
 def test_sizes_are_near_their_targets(log_target: float) -> None:
     target = math.exp(log_target)
     miss = abs(math.log(size(RECIPE.shape(target, build, size)) / target))
-    # two layers of width 16, 24: nothing lies between 6.1k and 9.2k, nor between 13.8k and 20.7k
-    assert miss < math.log(1.2 if target > 18e3 else 1.3)
+    # Depth is kept even at the price of size: three layers of width 32 and 40 have 36.9k and 57.6k parameters, two and
+    # three of width 16 have 6.1k and 9.2k, and nothing lies between.
+    assert miss < math.log(1.25 if target > 18e3 else 1.38)
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,7 +53,7 @@ def test_shapes_have_even_heads_and_two_layers_or_more(log_target: float) -> Non
     shape = RECIPE.shape(math.exp(log_target), build, size)
     assert isinstance(shape, Decoder)
     assert shape.n_layer >= 2
-    assert shape.d_model % 8 == 0
+    assert shape.d_model % (8 if shape.d_model >= 32 else 4) == 0
     assert shape.d_model >= 16
     assert (shape.d_model // shape.n_head) % 2 == 0
 
@@ -78,7 +79,7 @@ def test_targets_out_of_reach_are_refused(target: float, nearest: str) -> None:
 def test_depth_follows_width() -> None:
     widths = [16, 32, 48, 64, 128, 256, 384, 768]
     depths = [RECIPE.of_width(w, build).n_layer for w in widths]  # type: ignore[attr-defined]
-    assert depths == [2, 2, 3, 3, 4, 5, 6, 8]
+    assert depths == [3, 3, 3, 3, 4, 5, 6, 8]
 
 
 def test_heads() -> None:
