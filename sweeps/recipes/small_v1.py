@@ -1,7 +1,7 @@
 """Recipe for models of 3 thousand to some 10 million parameters on 10⁵ to 10⁹ tokens.
 
-Depth n_layer ≈ depth·max(1, d_model/64)^depth_exponent; batch B = 2^⌊log2(D/tokens_per_batch)⌋ tokens; peak learning rate
-lr·(d_model/64)^width_exponent·(B/256)^batch_exponent. The coefficients were found by grids over rate and batch at
+Depth n_layer ≈ depth·max(1, d_model/64)^depth_exponent; batch B = 2^⌊log2(D/tokens_per_batch)⌋ tokens; peak learning
+rate lr·(d_model/64)^width_exponent·(B/256)^batch_exponent. The coefficients were found by grids over rate and batch at
 2·10¹² (causal) and 3·10¹² (masked) FLOPs on bytes of source code with rotary positions and fan-in initialisation
 (results/LOG.md); tokens are the tokenizer's, so for a learned vocabulary (a token of about four bytes) they are a
 starting point only.
@@ -57,7 +57,7 @@ class SmallV1(Recipe):
     min_batch: Count = 128
     max_batch: Count = 8192
     depth: float = Field(default=3.0, gt=0.0, le=50.0)
-    """Layers up to width 64: the same for neighbouring sizes, since uneven depths bend isoFLOP curves (results/LOG.md)."""
+    """Layers up to width 64: equal for neighbouring sizes, since uneven depths bend isoFLOP curves (results/LOG.md)."""
     depth_exponent: float = Field(default=0.38, ge=0.0, le=1.0)
     aspect_penalty: float = Field(default=0.6, ge=0.0)
     """What a factor e of departure from the depth rule weighs against a factor e of departure from the size."""
