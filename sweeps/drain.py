@@ -34,9 +34,14 @@ class Drain:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Drain:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._on_signal)
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.install()
         return self
+
+    def install(self) -> None:
+        """Takes SIGINT and SIGTERM; again, where a library has taken them since."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

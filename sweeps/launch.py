@@ -114,6 +114,7 @@ def run_on_ray(
     A job whose worker died more than MAX_LOST_WORKERS times has its unfinished trials recorded as failed.
     """
     ray = start_ray(workers, address)
+    drain.install()  # ray.init puts its own handler on SIGTERM
     drain.at_once = ray.shutdown
     try:
         for start in range(0, len(jobs), CHUNK):

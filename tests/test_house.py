@@ -137,3 +137,20 @@ def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True).stdout
     for file in ("sweeps/hoffmann-decoder-toy.yaml", "sweeps/studies/hoffmann.md.jinja", "corpora/python_v1.json"):
         assert file in names
+
+
+def test_the_readme_shows_what_the_study_measured() -> None:
+    """Its table is made from the committed fits, its pictures exist, and its two commands are the Makefile's."""
+    from sweeps.studies.page import summary_table
+
+    readme = (ROOT / "README.md").read_text()
+    result = json.loads((ROOT / "results/hoffmann-toy/fits.json").read_text())
+    assert result["complete"]
+    assert summary_table(result) in readme
+    pictures = [line.split("](")[1].rstrip(")") for line in readme.splitlines() if line.startswith("![")]
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
+    targets = (ROOT / "Makefile").read_text()
+    for command in ("reproduce", "test"):
+        assert f"make {command} " in readme
+        assert f"\n{command}: install" in targets

@@ -196,6 +196,7 @@ def _runs(rows: Any) -> dict[str, Any]:
         "diverged": int((rows.status == "diverged").sum()),
         "flops": float(finished.flops_exact.sum()),
         "core_seconds": round(float(finished.wall_s.sum()), 1),
+        "seeds": int(finished.seed.nunique()),
         "budgets": sorted(float(b) for b in finished.budget.dropna().unique()),
         "params": [int(finished.params_non_embedding.min()), int(finished.params_non_embedding.max())],
         "tokens": [int(finished.tokens.min()), int(finished.tokens.max())],

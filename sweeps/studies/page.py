@@ -26,8 +26,9 @@ def write_page(folder: Path, result: dict[str, Any]) -> Path:
         "baseline": _baseline,
     }
     families = {name: {**f, **_reading(f)} for name, f in result["families"].items()}
+    span = max(max(f["runs"]["budgets"]) / min(f["runs"]["budgets"]) for f in families.values())
     text = environment.from_string(TEMPLATE.read_text()).render(
-        **{**result, "families": families}, target_factor=3, commands=_commands(result)
+        **{**result, "families": families}, target_factor=3, span=f"{span:.3g}", commands=_commands(result)
     )
     path = folder / "README.md"
     path.write_text(text)
@@ -90,3 +91,54 @@ def _baseline(prediction: dict[str, Any], name: str) -> str:
     error = (prediction["score"] or {}).get("baseline_errors", {}).get(name)
     relative = "" if error is None else f" ({100 * error / (value - error):+.2f} %)"
     return f"{value:.4f}{relative}"
+
+
+def summary_table(result: dict[str, Any]) -> str:
+    """The study in one Markdown table: exponents by approach, optima, prediction, score; non-embedding N, exact C."""
+    families = result["families"]
+    rows = [["", *(f"{name} ({_OBJECTIVES[name]})" for name in families)]]
+    rows.append(["budgets, exact FLOPs", *(_span(f["runs"]["budgets"]) for f in families.values())])
+    rows.append(["runs", *(str(f["runs"]["finished"]) for f in families.values())])
+    for approach in ("isoflop", "parametric", "vpnls", "envelope"):
+        cells = []
+        for family in families.values():
+            found = _chosen(family, approach)
+            note = "" if found["status"] == "converged" else f", {found['status']}"
+            cells.append(_estimate(found["N_exponent"]) + note)
+        rows.append([f"a in N* ∝ C^a, {approach}", *cells])
+    best = [[p for p in _chosen(f, "isoflop")["points"] if p["status"] == "converged"] for f in families.values()]
+    rows.append(
+        [
+            "N* and D*/N*, isoflop, largest budget",
+            *(
+                f"{_si(p[-1]['params'])}, {p[-1]['tokens'] / p[-1]['params']:.0f} bytes" if p else "refused"
+                for p in best
+            ),
+        ]
+    )
+    made = [f["prediction"] for f in families.values()]
+    rows.append(
+        ["predicted loss at 3× the largest budget", *(_estimate(p["predicted"]["loss"]) if p else "–" for p in made)]
+    )
+    rows.append(["observed", *(", ".join(f"{x:.4f}" for x in p["observed"]) if p else "–" for p in made)])
+    rows.append(["error of the law", *(_error(p) if p else "–" for p in made)])
+    rows.append(["pure power law (its error)", *(_baseline(p, "power_law") if p else "–" for p in made)])
+    rows.append(
+        ["line through the last two budgets (its error)", *(_baseline(p, "last_two") if p else "–" for p in made)]
+    )
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+_OBJECTIVES = {"decoder": "causal, nats per token", "encoder": "masked 15 %, nats per predicted token"}
+
+
+def _chosen(family: dict[str, Any], approach: str) -> dict[str, Any]:
+    for found in family["frontier"]["frontiers"]:
+        if (found["approach"], found["count"], found["cost"]) == (approach, "non_embedding", "exact"):
+            return dict(found)
+    raise KeyError(approach)
+
+
+def _span(budgets: list[float]) -> str:
+    return ", ".join(f"{b:.3g}".replace("e+", "e") for b in budgets)
