@@ -47,7 +47,7 @@ def frontier(
         table: see `read_table`.
         approaches: "all", or names among those of `list_approaches()`.
         counts: one or several of total, non_embedding, non_embedding_head.
-        costs: one or several of exact, 6nd.
+        costs: one or several of exact, 6nd; a table without FLOPs has 6nd alone.
         level: nominal coverage of the intervals.
         bootstrap: number of draws, shared by all approaches.
         seed: of the draws.
@@ -73,7 +73,7 @@ def frontier(
     found = [
         a.frontier(Task(runs, count, cost, level, resamples, memo))
         for count in _listed(counts)
-        for cost in _listed(costs)
+        for cost in dict.fromkeys(runs.cost_name(c) for c in _listed(costs))
         for a in members
     ]
     return FrontierSet(tuple(found), agreement(found, level))

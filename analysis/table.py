@@ -66,6 +66,11 @@ class Runs:
         check_name("count", count, COUNTS)
         return self._column(f"params_{count}" if self.conventions else "params")
 
+    def cost_name(self, cost: str) -> str:
+        """The cost that `flops(cost)` really is: `exact` is 6ND in a plain table without a `flops` column."""
+        known = self.conventions or "flops" in self.frame.columns
+        return cost if known else "6nd"
+
     def flops(self, cost: str = "exact", count: str = "total") -> Array:
         """Training FLOPs (n,) under a cost: `exact` (a plain table's `flops`, else 6ND) or `6nd` with that count.
 
