@@ -35,6 +35,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # A worker that does not leave (it may be compiling) is killed after so many seconds; its last checkpoint stands.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "8",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 
@@ -127,6 +129,19 @@ def run_on_ray(
         ray.shutdown()
 
 
+class _DriverOnly:
+    """What the callbacks need of the driver; Tune pickles callbacks into its own state, where this arrives empty."""
+
+    def __init__(self, **held: Any) -> None:
+        self.__dict__.update(held)
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _DriverOnly, ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name} is held by the driver alone")
+
+
 def _run_chunk(
     jobs: Sequence[Job],
     chunk: range,
@@ -138,25 +153,28 @@ def _run_chunk(
 ) -> None:
     from ray import tune
 
+    here = _DriverOnly(drain=drain, progress=progress, jobs=jobs, store=store_path)
+
     class Watch(tune.Callback):  # type: ignore[misc]
         def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            drain.requested()
-            progress.tick()
+            here.drain.requested()
+            here.progress.tick()
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            progress.update(trial.config["job"]["index"], result["progress"])
+            here.progress.update(trial.config["job"]["index"], result["progress"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            _record_lost(jobs[trial.config["job"]["index"]], store_path, str(trial.error_file or "worker process died"))
+            log = str(trial.error_file or "worker process died")
+            _record_lost(here.jobs[trial.config["job"]["index"]], here.store, log)
 
     class Drained(tune.Stopper):  # type: ignore[misc]
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
 
         def stop_all(self) -> bool:
-            return drain.requested()
+            return bool(here.drain.requested())
 
     scratch = tempfile.mkdtemp(prefix="scaling-tune-")
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -22,7 +22,7 @@ def write_page(folder: Path, result: dict[str, Any]) -> Path:
         "estimate": _estimate,
         "losses": lambda xs: ", ".join(f"{x:.4f}" for x in xs) or "not trained",
         "error": _error,
-        "inside": lambda p: "" if not p["score"] else ("yes" if p["score"]["inside"] else "**no**"),
+        "inside": _inside,
         "baseline": _baseline,
     }
     families = {name: {**f, **_reading(f)} for name, f in result["families"].items()}
@@ -84,6 +84,10 @@ def _error(prediction: dict[str, Any]) -> str:
     return f"{100 * prediction['score']['error_relative']:+.2f} %" if prediction["score"] else ""
 
 
+def _inside(prediction: dict[str, Any]) -> str:
+    return "" if not prediction["score"] else ("yes" if prediction["score"]["inside"] else "**no**")
+
+
 def _baseline(prediction: dict[str, Any], name: str) -> str:
     value = prediction["baselines"].get(name)
     if value is None:
@@ -122,6 +126,7 @@ def summary_table(result: dict[str, Any]) -> str:
     )
     rows.append(["observed", *(", ".join(f"{x:.4f}" for x in p["observed"]) if p else "–" for p in made)])
     rows.append(["error of the law", *(_error(p) if p else "–" for p in made)])
+    rows.append(["inside its interval?", *(_inside(p) if p else "–" for p in made)])
     rows.append(["pure power law (its error)", *(_baseline(p, "power_law") if p else "–" for p in made)])
     rows.append(
         ["line through the last two budgets (its error)", *(_baseline(p, "last_two") if p else "–" for p in made)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -45,9 +46,9 @@ def _cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALING_CACHE", str(cache))
 
 
-def sweep_file(folder: Path, steps: int = 300) -> Path:
+def sweep_file(folder: Path, steps: int = 300, repeat: bool = False) -> Path:
     path = folder / "tiny.yaml"
-    path.write_text(SWEEP.format(steps=steps))
+    path.write_text(SWEEP.format(steps=steps) + ("repeat: true\n" if repeat else ""))
     return path
 
 
@@ -137,7 +138,7 @@ def test_a_signal_checkpoints_and_a_rerun_ends_with_the_same_bits(
 @pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_on_ray_leaves_no_process_and_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    sweep, store = sweep_file(tmp_path, steps=6000), tmp_path / "store"
+    sweep, store = sweep_file(tmp_path, steps=6000, repeat=True), tmp_path / "store"
     process = start(sweep, store, workers=2)
     driver = psutil.Process(process.pid)
     wait_for(lambda: Store.open(store).running() if (store / "format.json").exists() else False)
@@ -165,7 +166,9 @@ def assert_loopback_only(processes: list[psutil.Process]) -> None:
             continue
         for connection in connections:
             if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip in ("127.0.0.1", "::1"), f"{process.name()} listens on {connection.laddr}"
+                bound = ip_address(connection.laddr.ip)
+                bound = getattr(bound, "ipv4_mapped", None) or bound
+                assert bound.is_loopback, f"{process.name()} listens on {connection.laddr}"
 
 
 @pytest.mark.ray
@@ -192,12 +195,12 @@ def test_a_killed_worker_is_started_again_and_resumes(reference: dict[str, float
 
 
 def test_a_deadline_drains_in_time_and_exits_zero(tmp_path: Path) -> None:
-    sweep, store = sweep_file(tmp_path, steps=200_000), tmp_path / "store"
-    process = start(sweep, store, serial=True, seconds=8.0)
+    sweep, store = sweep_file(tmp_path, steps=200_000, repeat=True), tmp_path / "store"
+    process = start(sweep, store, serial=True, seconds=8.0, compile_trials=False)
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert time.monotonic() - started < 20.0
+    assert time.monotonic() - started < 12.0
     assert "missing" in out
 
 

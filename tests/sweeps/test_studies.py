@@ -31,7 +31,7 @@ def test_smoke_runs_every_part(study: tuple[Path, dict[str, Any]]) -> None:
     assert set(rows.status) == {"finished"}
     assert rows.groupby("objective").sweep.nunique().to_dict().keys() == {"causal", "masked"}
     for family in result["families"].values():
-        assert family["runs"]["finished"] == 12
+        assert family["runs"]["finished"] == 9
         statuses = {f["approach"]: f["status"] for f in family["frontier"]["frontiers"]}
         assert set(statuses) == {"envelope", "isoflop", "parametric", "vpnls"}
 
