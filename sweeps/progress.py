@@ -96,11 +96,14 @@ class SweepProgress:
         return f"{self.name}: " + ", ".join(parts)
 
     def _table(self) -> RenderableType:
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
+        page = Table.grid()
+        page.add_row(Text(self.line()))
+        # A bar inside a row: alone it does not end its line.
+        page.add_row(ProgressBar(total=max(self.total_flops, 1.0), completed=self.flops_done, width=60))
         table = Table(box=None, padding=(0, 2, 0, 0))
         for header in ("trial", "N", "budget", "step", "train loss"):
             table.add_column(header, justify="left" if header == "trial" else "right")
@@ -109,9 +112,9 @@ class SweepProgress:
                 continue
             planned = next(p for p in self.jobs[index].planned if p.run_id == state.run_id)
             size = planned.trial.architecture.params(planned.vocab_size).non_embedding
-            budget = "" if planned.budget is None else f"{planned.budget:.2g}"
-            table.add_row(
-                state.run_id[:8], f"{size:,}", budget, f"{state.step:,}/{state.steps:,}", f"{state.train_loss:.3f}"
-            )
-        bar = ProgressBar(total=max(self.total_flops, 1.0), completed=self.flops_done, width=60)
-        return Group(Text(self.line()), bar, table)
+            budget = "" if planned.budget is None else f"{planned.budget:.2g}".replace("e+", "e")
+            step = f"{state.step:,}/{state.steps:,}"
+            table.add_row(state.run_id[:8], f"{size:,}", budget, step, f"{state.train_loss:.3f}")
+        if table.row_count:
+            page.add_row(table)
+        return page

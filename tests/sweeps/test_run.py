@@ -249,6 +249,30 @@ def test_progress_counts_flops_not_trials() -> None:
     assert [duration(s) for s in (5, 187, 7500)] == ["5s", "3m07s", "2h05m"]
 
 
+def test_the_live_view_shows_what_runs(reference: dict[str, float], tmp_path: Path) -> None:
+    """One line of totals, a bar on a line of its own, one line a running trial."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from scaling.job import Progress
+    from sweeps.plan import jobs, to_planned
+
+    ready = prepare_sweep(sweep_file(tmp_path))
+    chooser = ExecutionChooser([w.trial for w in ready.wanted], ready.vocab_size)
+    todo = jobs(to_planned(ready.wanted, ready.digest, ready.vocab_size, "tiny", chooser))
+    progress = SweepProgress("tiny", todo, already=0, out=StringIO())
+    run_id = todo[0].planned[0].run_id
+    progress.update(0, Progress(False, run_id, 120, 300, 0.4 * todo[0].flops, float(todo[0].flops), 1.234, {}))
+    console = Console(file=StringIO(), width=100)
+    console.print(progress._table())
+    text = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert text[0].startswith("tiny: 0/4 finished, 1 running, 10% of FLOPs")
+    assert set(text[1].strip()) <= set("━╸╺")
+    assert text[2].split() == ["trial", "N", "budget", "step", "train", "loss"]
+    assert text[3].split() == [run_id[:8], "3,072", "120/300", "1.234"]
+
+
 def test_outcome_json_and_exit_status() -> None:
     outcome = Outcome("s", Path("x"), {"a": "finished", "b": "failed"}, 2, False, {"b": "why"})
     assert json.loads(json.dumps(outcome.to_json()))["counts"] == {"failed": 1, "finished": 1}
