@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,17 +186,19 @@ class Outcome:
             predicted=_estimate(loss),
             observed=sum(self.observed) / len(self.observed) if self.observed else math.nan,
             observed_se=self.observed_se,
-            baselines={
-                name: Estimate(value, (math.nan, math.nan), loss.level)
-                for name, value in self.entry.baselines.items()
-                if value is not None
-            },
+            baselines=_baselines(self.entry),
         )
 
 
 def _estimate(stored: ledger.Estimate) -> Estimate:
     lo, hi = (math.nan if end is None else end for end in stored.ci)
     return Estimate(stored.value, (lo, hi), stored.level)
+
+
+def _baselines(entry: ledger.Prediction) -> dict[str, Estimate]:
+    level = entry.predicted.loss.level
+    known = {name: value for name, value in entry.baselines.items() if value is not None}
+    return {name: Estimate(value, (math.nan, math.nan), level) for name, value in known.items()}
 
 
 def outcomes(store_path: Path) -> list[Outcome]:
@@ -218,19 +219,11 @@ def outcomes(store_path: Path) -> list[Outcome]:
         se = float((done.loss_se**2).sum() ** 0.5 / max(len(done), 1)) if losses else math.nan
         result = None
         if complete and losses:
-            baselines = {
-                name: Estimate(value, (math.nan, math.nan), entry.predicted.loss.level)
-                for name, value in entry.baselines.items()
-                if value is not None
-            }
             loss = _estimate(entry.predicted.loss)
             unknown = Estimate.missing(loss.level)
-            as_made = Prediction(unknown, unknown, loss, entry.target.flops, Status.CONVERGED, baselines=baselines)
+            as_made = Prediction(
+                unknown, unknown, loss, entry.target.flops, Status.CONVERGED, baselines=_baselines(entry)
+            )
             result = score(as_made, losses)
         found.append(Outcome(entry, match.made_after_training, tuple(match.reasons), losses, se, result))
     return found
-
-
-def overrides_as_flags(overrides: Sequence[str]) -> str:
-    """Overrides as they are typed on a command line."""
-    return " ".join(f'--set "{o}"' for o in overrides)
