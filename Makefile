@@ -8,11 +8,11 @@ SCALE ?= toy
 OUT ?= runs/reproduce/hoffmann-$(SCALE)
 WORKERS ?=
 
-.PHONY: help reproduce test check benchmarks install clean
+.PHONY: help reproduce test check benchmarks docs install clean
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make check: ruff and mypy; make benchmarks: speed, written to results/benchmarks; make clean: removes $(VENV)"
+	@echo "make check: ruff and mypy; make benchmarks: speed, written to results/benchmarks; make docs: the page of the laws; make clean: removes $(VENV)"
 
 reproduce: install
 	$(BIN)/scaling reproduce hoffmann --scale $(SCALE) --out $(OUT) $(if $(WORKERS),--workers $(WORKERS))
@@ -28,6 +28,9 @@ check: install
 
 benchmarks: install
 	$(BIN)/python -m tests.benchmarks
+
+docs: install
+	$(BIN)/python -m analysis.laws_page docs
 
 install: $(VENV)/installed
 

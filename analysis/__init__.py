@@ -9,8 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.checks import check as check
+    from analysis.choosing import choose as choose
+    from analysis.comparing import compare as compare
+    from analysis.curve_fits import CurveFit as CurveFit
+    from analysis.curve_fits import fit_curves as fit_curves
+    from analysis.deployment import best_at_budget as best_at_budget
+    from analysis.deployment import cheapest_to_loss as cheapest_to_loss
+    from analysis.deployment import departure as departure
+    from analysis.deployment import deploy as deploy
     from analysis.fitting import fit as fit
     from analysis.frontiers import frontier as frontier
+    from analysis.hyperparameters import HyperparameterFit as HyperparameterFit
+    from analysis.hyperparameters import fit_hyperparameters as fit_hyperparameters
     from analysis.laws import get_law as get_law
     from analysis.laws import list_laws as list_laws
     from analysis.predictions import predict as predict
@@ -26,7 +37,18 @@ if TYPE_CHECKING:
 
 # No module may bear the name of a public function: importing it would replace the function in this namespace.
 _HOME = {
+    "check": "analysis.checks",
+    "choose": "analysis.choosing",
+    "compare": "analysis.comparing",
+    "best_at_budget": "analysis.deployment",
+    "cheapest_to_loss": "analysis.deployment",
+    "departure": "analysis.deployment",
+    "deploy": "analysis.deployment",
     "fit": "analysis.fitting",
+    "fit_curves": "analysis.curve_fits",
+    "CurveFit": "analysis.curve_fits",
+    "fit_hyperparameters": "analysis.hyperparameters",
+    "HyperparameterFit": "analysis.hyperparameters",
     "frontier": "analysis.frontiers",
     "predict": "analysis.predictions",
     "score": "analysis.scoring",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from analysis.bootstrap import Resamples, estimate
-from analysis.laws.base import FLOOR_AT_ZERO, Array, Bound, Law
-from analysis.solve import HUBER_DELTA, Objective, Solution, minimise, multistart, multistart_draws, profile, residuals
+from analysis.bootstrap import Resamples
+from analysis.confirm import confirm
+from analysis.intervals import Interval, accelerations, estimate
+from analysis.judging import judge, too_few
+from analysis.laws.base import Array, Bound, Law
+from analysis.noise import relative_precision
+from analysis.objectives import Loss, Objective, as_loss, residuals
+from analysis.profiles import Problem, profile_interval
+from analysis.solve import DRAW_TOLERANCE, Solution, minimise, multistart, multistart_draws
 from analysis.types import Estimate, FitResult, Status
-
-PROFILE_DROP = 3.84
-"""Twice the log likelihood that a parameter must cost to be told from another value at 95 % (χ², one degree)."""
+from scaling.errors import InputError
 
 _RECHECKED = 24
 """Draws that are solved again from starts of their own."""
@@ -27,7 +31,12 @@ _SMALL_TABLE = 100
 
 @dataclass(frozen=True, eq=False)
 class Estimated:
-    """A law's fit to n points: `values` by parameter, `draws` (B,) by parameter, log-loss noise `sigma` on `dof`."""
+    """A law's fit to n points: `values` by parameter, `draws` (B,) by parameter.
+
+    `sigma` is the standard deviation of the log loss about the law's least-squares fit, on `dof` degrees of freedom,
+    at the points' mean precision; `scale` (n,) each point's precision relative to it, None where all are equal;
+    `accelerations` are those of the draws' BCa intervals; `problem` is what profiles are made of.
+    """
 
     law: Law
     objective: Objective
@@ -43,6 +52,10 @@ class Estimated:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     bound: Bound | None = None
     theta: Array = field(default_factory=lambda: np.empty(0))
+    loss: Loss | None = None
+    scale: Array | None = None
+    accelerations: Mapping[str, float] = field(default_factory=dict)
+    problem: Problem | None = None
 
     @property
     def usable(self) -> bool:
@@ -51,177 +64,165 @@ class Estimated:
 
 
 def estimate_law(
-    law: Law, x: Mapping[str, Array], loss: Array, objective: Objective, resamples: Resamples | None
+    law: Law,
+    x: Mapping[str, Array],
+    loss: Array,
+    objective: Objective | Loss,
+    resamples: Resamples | None,
+    *,
+    noise: Array | None = None,
+    verify: bool = False,
 ) -> Estimated:
     """Fits `law` at points `x` (n,) each to losses (n,) in nats, and to every draw of `resamples`.
 
-    The optimum is the best of up to eight starts spread over the variable-projection grid. Draws start from it (small
-    tables: from other starts of the grid as well), and some are solved again from starts of their own, so that a draw
-    stuck in a poorer minimum would show in the diagnostics.
+    The optimum is the best of up to eight starts spread over the law's own grid of starts. Draws start from it (small
+    tables: from other starts as well), and some are solved again from starts of their own, so that a draw stuck in a
+    poorer minimum would show in the diagnostics.
+
+    Args:
+        law: what is fitted.
+        x: the law's variables, positive.
+        loss: what it is fitted to (the law's response), positive.
+        objective: its name, or a `Loss` with a constant of its own.
+        resamples: the draws; None gives none.
+        noise: standard deviation (n,) of each log loss, up to a common factor; residuals are weighted by its
+            reciprocal in every objective. None weights all alike.
+        verify: whether a second solver must agree (see `analysis.confirm`); else the fit is `not_converged`.
+
+    Raises:
+        InputError: values that are not positive finite numbers.
     """
-    lacking = _too_few(law, x)
+    kind = as_loss(objective)
+    _check(law, x, loss)
+    lacking = too_few(law, dict(x))
     if lacking:
-        return Estimated(law, objective, Status.TOO_FEW_POINTS, lacking, {})
+        return Estimated(law, kind.kind, Status.TOO_FEW_POINTS, lacking, {}, loss=kind)
     bound = law.bind(**dict(x))
     y, ones = np.log(loss), np.ones(loss.size)
-    best, share = multistart(bound, y, ones, objective)
-    theta = best.theta[0]
-    values = {k: float(v[0]) for k, v in bound.named(theta[None]).items()}
-    log_fit, jac = bound.evaluate(theta[None])
-    dof = loss.size - theta.size
-    sigma = float(np.sqrt(np.sum((y - log_fit[0]) ** 2) / dof))
-    diagnostics: dict[str, Any] = {
-        "starts_at_optimum": share,
-        "gradient": float(best.gradient[0]),
-        "condition": _condition(jac[0]),
-        "residual_sd_log": sigma,
-        "degrees_of_freedom": dof,
-    }
-    status, reason, warnings = _judge(law, bound, theta, y, objective, bool(best.converged[0]), diagnostics)
-    draws: dict[str, Array] = {}
-    if resamples is not None:
-        draws = _draw(bound, theta, y, log_fit[0], objective, resamples, sigma, dof, diagnostics)
-    return Estimated(
-        law,
-        objective,
-        status,
-        reason,
-        values,
-        float(best.objective[0]),
-        sigma,
-        dof,
-        log_fit[0],
-        draws,
-        tuple(warnings),
-        diagnostics,
-        bound,
-        theta,
+    scale = None if noise is None else relative_precision(noise * loss if kind.kind == "ls" else noise)
+    best, share = multistart(bound, y, ones, kind, scale=scale)
+    confirmation = confirm(bound, y, ones, best.theta[0], kind, scale) if verify else None
+    if confirmation is not None and confirmation.solution is not None:
+        best = confirmation.solution
+    fit = _described(law, bound, y, kind, best, scale)
+    if not fit.usable:
+        return fit
+    assert fit.problem is not None
+    verdict = judge(law, fit.problem, float(best.gradient[0]), bool(best.converged[0]), confirmation)
+    diagnostics = {**fit.diagnostics, "starts_at_optimum": share, **verdict.diagnostics}
+    if confirmation is not None:
+        diagnostics["second_solver"] = confirmation.to_json()
+    draws, accelerated = _draw(fit, y, resamples, diagnostics) if resamples is not None else ({}, {})
+    return replace(
+        fit,
+        status=verdict.status,
+        reason=verdict.reason,
+        warnings=tuple(verdict.warnings),
+        diagnostics=diagnostics,
+        draws=draws,
+        accelerations=accelerated,
     )
 
 
-def _too_few(law: Law, x: Mapping[str, Array]) -> str:
-    """Why these points cannot carry the law's parameters at all; "" where they can."""
-    needed = len(law.parameters)
-    distinct = len(np.unique(np.stack([x[v] for v in law.variables], axis=1), axis=0))
-    if distinct <= needed:
-        return f"{distinct} distinct points for {needed} parameters; {needed + 1} are the least"
-    return ""
+def _check(law: Law, x: Mapping[str, Array], loss: Array) -> None:
+    for name, values in ((law.response, loss), *((v, x[v]) for v in law.variables)):
+        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if bad.size:
+            raise InputError(f"row {bad[0]}: {name} is {values[bad[0]]}, not a positive finite number")
 
 
-def _condition(jacobian: Array) -> float:
-    """Condition number of the scaled normal equations of a Jacobian (P, n) of the log loss."""
-    norm = np.sqrt((jacobian**2).sum(axis=1))
-    if (norm < 1e-10 * norm.max()).any():
-        return math.inf
-    scaled = jacobian / norm[:, None]
-    values = np.linalg.eigvalsh(scaled @ scaled.T)
-    return float(values[-1] / values[0]) if values[0] > 0 else math.inf
+def _described(law: Law, bound: Bound, y: Array, kind: Loss, best: Solution, scale: Array | None) -> Estimated:
+    """The fit without a verdict and without draws."""
+    theta, value = best.theta[0], float(best.objective[0])
+    values = {k: float(v[0]) for k, v in bound.named(theta[None]).items()}
+    wild = [k for k, v in values.items() if not math.isfinite(v)]
+    if wild or not math.isfinite(value):
+        what = f"{wild[0]} is beyond the range of numbers" if wild else "the objective is no number at any start"
+        reason = f"{what}; rescale the table's columns"
+        return Estimated(law, kind.kind, Status.NOT_CONVERGED, reason, {}, loss=kind)
+    ones = np.ones(y.size)
+    pilot = theta
+    if kind.kind != "ls_log":
+        pilot = minimise(bound, y, ones, theta[None], "ls_log", scale=_log_scale(scale, y, kind)).theta[0]
+    pilot_fit = bound.evaluate(pilot[None])[0][0]
+    about = (y - pilot_fit) * _or_one(_log_scale(scale, y, kind))
+    dof = y.size - theta.size
+    sigma = float(np.sqrt(np.sum(about**2) / dof))
+    diagnostics = {"gradient": float(best.gradient[0]), "residual_sd_log": sigma, "degrees_of_freedom": dof}
+    problem = Problem(bound, y, ones, kind, theta, value, about, scale, pilot)
+    log_fit = bound.evaluate(theta[None])[0][0]
+    return Estimated(
+        law,
+        kind.kind,
+        Status.CONVERGED,
+        "",
+        values,
+        value,
+        sigma,
+        dof,
+        log_fit,
+        diagnostics=diagnostics,
+        bound=bound,
+        theta=theta,
+        loss=kind,
+        scale=_log_scale(scale, y, kind),
+        problem=problem,
+    )
 
 
-def _judge(
-    law: Law, bound: Bound, theta: Array, y: Array, objective: Objective, converged: bool, diagnostics: dict[str, Any]
-) -> tuple[Status, str, list[str]]:
-    """Status, reason and warnings of a fit; adds the floor's profile to `diagnostics`."""
-    warnings: list[str] = []
-    flat = [v for v in law.variables if np.ptp(_variable(bound, law, v)) < 1e-9]
-    if flat:
-        return Status.UNIDENTIFIED, f"all runs have the same {flat[0]}", warnings
-    at_bound = [
-        name
-        for name, value, lo, hi in zip(bound.names, theta, bound.lower, bound.upper, strict=True)
-        if value <= lo + 1e-9 or value >= hi - 1e-9
-    ]
-    floor = getattr(law, "floor", None)
-    upper = math.nan
-    if floor is not None:
-        upper, from_below = _floor_profile(bound, theta, y, objective, bound.names.index(floor), diagnostics)
-        value = float(np.exp(theta[bound.names.index(floor)]))
-        if value < FLOOR_AT_ZERO * float(np.exp(y.min())):
-            return Status.BOUND_HIT, f"the best {floor} is 0; any up to {upper:.3g} nats fits as well", warnings
-        if at_bound:
-            return Status.BOUND_HIT, f"{', '.join(at_bound)} at the edge of the allowed range", warnings
-        if not from_below:
-            return (
-                Status.UNIDENTIFIED,
-                f"{floor} is bounded above only: any up to {upper:.3g} nats fits as well",
-                warnings,
-            )
-    if at_bound:
-        return Status.BOUND_HIT, f"{', '.join(at_bound)} at the edge of the allowed range", warnings
-    if diagnostics["condition"] > 1e12:
-        return Status.UNIDENTIFIED, f"parameters trade off freely (condition {diagnostics['condition']:.1g})", warnings
-    if not converged:
-        return Status.NOT_CONVERGED, f"gradient {diagnostics['gradient']:.2g} after the last iteration", warnings
-    return Status.CONVERGED, "", warnings
+def _log_scale(scale: Array | None, y: Array, kind: Loss) -> Array | None:
+    """Relative precision of the log losses, from that of the residuals the objective sums."""
+    if scale is None or kind.kind != "ls":
+        return scale
+    return relative_precision(1.0 / (scale * np.exp(y)))
 
 
-def _variable(bound: Bound, law: Law, name: str) -> Array:
-    x: Array = bound.x[law.variables.index(name)]  # type: ignore[attr-defined]
-    return x
+def _or_one(scale: Array | None) -> Array | float:
+    return 1.0 if scale is None else scale
 
 
-def _floor_profile(
-    bound: Bound, theta: Array, y: Array, objective: Objective, index: int, diagnostics: dict[str, Any]
-) -> tuple[float, bool]:
-    """Profile likelihood of the floor: its 95 % upper end in nats, and whether the data bound it from below.
-
-    2Δl = k n ln(S/S_min), the objective's scale profiled out: k = 1 where the objective is quadratic in its residuals
-    (normal), 2 where it is linear (Laplace), in between by the share of residuals beyond Huber's delta.
-    """
-    lowest, value = float(np.exp(y.min())), float(np.exp(theta[index]))
-    grid = np.concatenate([lowest * np.array([0.001, 0.1]), lowest * np.linspace(0.2, 0.995, 22)])
-    grid = np.unique(np.append(grid, np.clip(value * np.array([0.98, 1.0, 1.02]), grid[0], None)))
-    s = profile(bound, y, np.ones(y.size), theta, objective, index, np.log(grid))
-    best = minimise(bound, y, np.ones(y.size), theta[None], objective).objective[0]
-    r = y - bound.evaluate(theta[None])[0][0]
-    k = 1.0 + float(np.mean(np.abs(r) > HUBER_DELTA)) if objective == "huber_log" else 1.0
-    exact = y.size * (1e-11 if objective == "huber_log" else 1e-17)  # rounding, not noise
-    rise = k * y.size * np.log((s + exact) / (min(best, s.min()) + exact))
-    at = int(np.argmin(rise))
-    upper, lower = _crossing(grid[at:], rise[at:]), _crossing(grid[at::-1], rise[at::-1])
-    diagnostics["profile"] = {bound.names[index]: grid.tolist(), "two_delta_log_likelihood": rise.tolist()}
-    diagnostics["profile_interval_95"] = [lower, upper]
-    return upper, bool(rise[0] > PROFILE_DROP)
+def leverages(bound: Bound, theta: Array, scale: Array | None) -> Array:
+    """Diagonal (n,) of the projection on a fit's tangent space."""
+    jac = bound.evaluate(theta[None])[1][0] * _or_one(scale)
+    size = np.sqrt(np.maximum((jac**2).sum(axis=1, keepdims=True), 1e-300))
+    q = np.linalg.qr((jac / size).T)[0]
+    return np.asarray((q**2).sum(axis=1))
 
 
-def _crossing(values: Array, rise: Array) -> float:
-    """Where a profile, walked outwards from its minimum, first exceeds the threshold; its end where it never does."""
-    beyond = np.flatnonzero(rise > PROFILE_DROP)
-    if beyond.size == 0 or beyond[0] == 0:
-        return float(values[-1] if beyond.size == 0 else values[0])
-    i = int(beyond[0])
-    share = (PROFILE_DROP - rise[i - 1]) / (rise[i] - rise[i - 1])
-    return float(values[i - 1] + share * (values[i] - values[i - 1]))
+def shaken(fit: Estimated, resamples: Resamples) -> Array:
+    """Log losses (B, n) that a bootstrap of noise gives a fit."""
+    assert fit.problem is not None
+    problem = fit.problem
+    leverage = leverages(problem.bound, problem.pilot_theta, fit.scale)
+    noise = resamples.noise(fit.sigma, fit.dof, problem.pilot, leverage)
+    # A model of the seeds' noise speaks of each row already; all else is in units of the rows' mean precision.
+    return fit.log_fit + (noise if resamples.sigma is not None else noise / _or_one(fit.scale))
 
 
 def _draw(
-    bound: Bound,
-    theta: Array,
-    y: Array,
-    log_fit: Array,
-    objective: Objective,
-    resamples: Resamples,
-    sigma: float,
-    dof: int,
-    diagnostics: dict[str, Any],
-) -> dict[str, Array]:
-    """Parameters of every draw, (B,) by name, NaN where a draw failed; counts go to `diagnostics`."""
-    if resamples.scheme == "case":
-        assert resamples.weights is not None
+    fit: Estimated, y: Array, resamples: Resamples, diagnostics: dict[str, Any]
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Parameters of every draw, (B,) by name, NaN where a draw failed, with accelerations; counts in `diagnostics`."""
+    assert fit.problem is not None
+    problem, kind = fit.problem, fit.problem.loss
+    bound, theta, scale = problem.bound, problem.theta, problem.scale
+    if resamples.weights is not None:
         weights, losses = resamples.weights, y[None]
     else:
-        weights, losses = np.ones((1, y.size)), log_fit + resamples.noise(sigma, dof)
-    found = minimise(bound, losses, weights, np.repeat(theta[None], resamples.draws, axis=0), objective)
+        weights, losses = np.ones((1, y.size)), shaken(fit, resamples)
+    warm = np.repeat(theta[None], resamples.draws, axis=0)
+    found = minimise(bound, losses, weights, warm, kind, scale=scale, tolerance=DRAW_TOLERANCE)
     if y.size <= _SMALL_TABLE:
         for start in bound.starts(np.exp(y), np.ones(y.size), 3):
-            _try_start(bound, losses, weights, start, objective, found)
+            _try_start(problem, losses, weights, start, found)
     sub = slice(0, min(_RECHECKED, resamples.draws))
     again = multistart_draws(
         bound,
         losses[sub] if losses.shape[0] > 1 else losses,
         weights[sub] if weights.shape[0] > 1 else weights,
-        objective,
+        kind,
         theta,
+        scale=scale,
     )
     gap = found.objective[sub] / np.maximum(again.objective, 1e-300) - 1.0
     lost = ~np.isfinite(found.objective) | ~np.isfinite(found.theta).all(axis=1)
@@ -236,21 +237,31 @@ def _draw(
         "restarted": int(gap.size),
         "restarts_better": int((gap > 1e-6).sum()),
     }
-    named = bound.named(found.theta)
-    return {k: np.where(lost, np.nan, v) for k, v in named.items()}
+    named = {k: np.where(lost, np.nan, v) for k, v in bound.named(found.theta).items()}
+    return named, _accelerations(named, fit, resamples)
 
 
-def _try_start(
-    bound: Bound, losses: Array, weights: Array, start: Array, objective: Objective, found: Solution
-) -> None:
+def _accelerations(draws: Mapping[str, Array], fit: Estimated, resamples: Resamples) -> dict[str, float]:
+    """BCa's accelerations: by rows' counts (case) or their signs (wild); 0 for normal noise, which has none."""
+    assert fit.problem is not None
+    if resamples.weights is not None:
+        return accelerations(draws, resamples.weights)
+    if resamples.scheme == "wild" and resamples.shocks is not None:
+        return accelerations(draws, resamples.shocks)
+    return dict.fromkeys(draws, 0.0)
+
+
+def _try_start(problem: Problem, losses: Array, weights: Array, start: Array, found: Solution) -> None:
     """Tries another start (P,) for every draw of `found`, and follows to the end, in place, those that got lower."""
-    draws = found.objective.size
+    bound, draws = problem.bound, found.objective.size
     y = np.broadcast_to(losses, (draws, bound.n))
     w = np.broadcast_to(weights, (draws, bound.n))
-    scout = minimise(bound, y, w, np.repeat(start[None], draws, axis=0), objective, max_iterations=_SCOUTING)
-    lower = np.flatnonzero(scout.objective < found.objective * (1 - 1e-9))
+    starts = np.repeat(start[None], draws, axis=0)
+    settings: dict[str, Any] = {"scale": problem.scale, "tolerance": DRAW_TOLERANCE}
+    scout = minimise(bound, y, w, starts, problem.loss, max_iterations=_SCOUTING, **settings)
+    lower = np.flatnonzero(scout.objective < found.objective * (1 - 1e-7))
     if lower.size:
-        other = minimise(bound, y[lower], w[lower], scout.theta[lower], objective)
+        other = minimise(bound, y[lower], w[lower], scout.theta[lower], problem.loss, **settings)
         for name in ("theta", "objective", "converged", "gradient"):
             getattr(found, name)[lower] = getattr(other, name)
 
@@ -260,19 +271,39 @@ def log_residuals(fit: Estimated, loss: Array) -> Array:
     return -residuals(fit.log_fit, np.log(loss), "ls_log")
 
 
-def as_result(fit: Estimated, count: str, cost: str, level: float, data: Mapping[str, Array], **rest: Any) -> FitResult:
+def parameter_estimates(fit: Estimated, level: float, interval: Interval = "bca") -> dict[str, Estimate]:
+    """Every parameter with its interval; all unknown where the fit is not usable."""
+    if not fit.usable:
+        return {p.name: Estimate.missing(level) for p in fit.law.parameters}
+    if interval == "profile":
+        assert fit.problem is not None
+        return {k: Estimate(v, profile_interval(fit.problem, k, level), level) for k, v in fit.values.items()}
+    return {
+        k: estimate(
+            v, fit.draws.get(k, np.empty(0)), level, interval=interval, acceleration=fit.accelerations.get(k, 0.0)
+        )
+        for k, v in fit.values.items()
+    }
+
+
+def as_result(
+    fit: Estimated,
+    count: str,
+    cost: str,
+    level: float,
+    data: Mapping[str, Array],
+    interval: Interval = "bca",
+    **rest: Any,
+) -> FitResult:
     """The fit as a user sees it; `data` holds the fitted points, to which `predicted` is added."""
     if fit.usable:
-        params = {k: estimate(v, fit.draws.get(k, np.empty(0)), level) for k, v in fit.values.items()}
         data = {**data, "predicted": np.exp(fit.log_fit)}
-    else:
-        params = {p.name: Estimate.missing(level) for p in fit.law.parameters}
     return FitResult(
         law=fit.law.name,
-        params=params,
+        params=parameter_estimates(fit, level, interval),
         objective_value=fit.objective_value,
         objective=fit.objective,
-        n=int(data["loss"].size),
+        n=int(data[fit.law.response].size),
         status=fit.status,
         reason=fit.reason,
         level=level,

@@ -1,7 +1,9 @@
 """Predicting a run that has not been made: its best size and tokens at a budget, its loss, and two baselines' guesses.
 
 The loss comes with a prediction interval: the law's uncertainty, by joint draws of its parameters, and the run-to-run
-noise of one new run. Noise that all runs of a table share (the finite held-out text) is in none of them.
+noise of one new run. Noise that all runs of a table share (the finite held-out text) is in none of them. An approach
+that fits no surface (`isoflop`, `porian`, `envelope`) gives size and tokens by its lines, and the loss at them is that
+of the surface `parametric`, draw by draw of the same draws.
 """
 
 from __future__ import annotations
@@ -9,26 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.approaches.base import Task, line
-from analysis.approaches.isoflop import vertices_of
-from analysis.approaches.surface import best_at, fit_surface
+from analysis.approaches import get_approach
+from analysis.approaches.base import Approach, Task, isoflop_groups, line
+from analysis.approaches.cells import measured_noise
+from analysis.approaches.isoflop import Vertex, vertices_of
+from analysis.approaches.surface import SurfaceApproach, best_at, fit_surface
 from analysis.bootstrap import Choice, estimate
+from analysis.costs import CostSurface
 from analysis.estimation import Estimated
 from analysis.fitting import check_draws
 from analysis.frontiers import draws_of
-from analysis.solve import Objective
-from analysis.table import Runs, check_name, read_table
-from analysis.types import Array, Estimate, Prediction, Status
+from analysis.table import Runs, read_table
+from analysis.types import Array, Estimate, Frontier, Prediction, Status
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SURFACES: Mapping[str, Objective] = {"parametric": "huber_log", "vpnls": "ls"}
+SURFACES = ("parametric", "vpnls")
+"""The approaches whose predictions rest on one fitted surface alone."""
 
 
 def predict(
@@ -44,6 +49,7 @@ def predict(
     bootstrap: int = 1000,
     seed: int = 0,
     scheme: Choice = "auto",
+    law: str | None = None,
     runs_averaged: int = 1,
     columns: Mapping[str, str] | None = None,
     where: str | None = None,
@@ -55,8 +61,8 @@ def predict(
         table: see `read_table`.
         flops: the budget, under `cost`; or
         params, tokens: the run itself, with `params` under `count`.
-        approach: the surface: parametric or vpnls.
-        count, cost, level, bootstrap, seed, scheme: as in `frontier`.
+        approach: one of `list_approaches()`, perhaps with a variant.
+        count, cost, level, bootstrap, seed, scheme, law: as in `frontier`.
         runs_averaged: how many runs (seeds) the loss to be met is the mean of.
         columns, where, allow_mixed_data: see `read_table`.
 
@@ -65,44 +71,116 @@ def predict(
         TableError: see `read_table`.
     """
     check_draws(max(bootstrap, 20), level)
-    check_name("approach", approach, tuple(SURFACES))
+    member, surface = _approaches(approach, law)
     _check_target(flops, params, tokens)
     runs = read_table(table, columns=columns, where=where, allow_mixed_data=allow_mixed_data)
     task = Task(runs, count, cost, level, draws_of(runs, draws=bootstrap, seed=seed, scheme=scheme))
-    fit, surface_cost = fit_surface(task, SURFACES[approach])
-    if not fit.usable:
-        missing = Estimate.missing(level)
-        size = missing if params is None else Estimate(params, (params, params), level)
-        data = missing if tokens is None else Estimate(tokens, (tokens, tokens), level)
-        budget = math.nan if flops is None else flops
-        guesses = baselines(task, budget) if flops is not None else {}
-        return Prediction(size, data, missing, budget, fit.status, fit.reason, missing, guesses, approach)
-    if flops is not None:
-        target = np.array([flops])
-        main, drawn = best_at(fit.values, target, surface_cost), best_at(fit.draws, target, surface_cost)
-        with np.errstate(all="ignore"):
-            size = estimate(float(main.params[0]), drawn.params[:, 0], level)
-            data = estimate(float(main.tokens[0]), drawn.tokens[:, 0], level)
-        mean, losses, budget = float(main.loss[0]), drawn.loss[:, 0], float(flops)
-    else:
+    fit, surface_cost = fit_surface(task, surface.objective, surface.law)
+    if flops is None:
         assert params is not None
         assert tokens is not None
-        size, data = Estimate(float(params), (params, params), level), Estimate(float(tokens), (tokens, tokens), level)
-        mean = float(fit.law.predict(fit.values, params=params, tokens=tokens))
-        losses = fit.law.predict(fit.draws, params=params, tokens=tokens)
         budget = float(surface_cost.flops(np.array(params, dtype=float), np.array(tokens, dtype=float)))
+        given = [_Drawn(float(v), np.full(task.resamples.draws, float(v))) for v in (params, tokens)]
+        target = _Target(given[0], given[1])
+    else:
+        budget = float(flops)
+        if isinstance(member, SurfaceApproach):
+            target = _on_surface(fit, budget, surface_cost)
+        else:
+            target = _on_lines(member.frontier(task), budget)
+    return _predicted(task, fit, target, budget, surface.label if flops is None else member.label, runs_averaged)
+
+
+def _approaches(name: str, law: str | None) -> tuple[Approach, SurfaceApproach]:
+    """The approach, and the one whose surface gives the loss: itself where it has one."""
+    member = get_approach(name)
+    surface = member if isinstance(member, SurfaceApproach) else get_approach(SURFACES[0])
+    if law is not None:
+        surface = surface.of(law)
+    assert isinstance(surface, SurfaceApproach)
+    return (surface if isinstance(member, SurfaceApproach) else member), surface
+
+
+class _Drawn(NamedTuple):
+    """A value and its draws (B,)."""
+
+    value: float
+    draws: Array
+
+    def estimate(self, level: float) -> Estimate:
+        """As a user sees it; a quantity that was given, not found, is its own interval."""
+        if math.isfinite(self.value) and (self.draws == self.value).all():
+            return Estimate(self.value, (self.value, self.value), level)
+        return estimate(self.value, self.draws, level)
+
+
+class _Target(NamedTuple):
+    """The run to be made, and what its size and tokens are worth."""
+
+    params: _Drawn
+    tokens: _Drawn
+    status: Status = Status.CONVERGED
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def _nowhere(status: Status, reason: str) -> _Target:
+    missing = _Drawn(math.nan, np.empty(0))
+    return _Target(missing, missing, status, reason)
+
+
+def _on_surface(fit: Estimated, budget: float, cost: CostSurface) -> _Target:
+    if not fit.usable:
+        return _nowhere(fit.status, fit.reason)
+    at = np.array([budget])
+    main, drawn = best_at(fit.law, fit.values, at, cost), best_at(fit.law, fit.draws, at, cost)
+    return _Target(_Drawn(float(main.params[0]), drawn.params[:, 0]), _Drawn(float(main.tokens[0]), drawn.tokens[:, 0]))
+
+
+def _on_lines(found: Frontier, budget: float) -> _Target:
+    if not found.known:
+        return _nowhere(found.status, found.reason)
+    at = math.log(budget)
+    with np.errstate(all="ignore"):
+        size, data = (
+            np.exp(found.draws[f"log_{k}_coefficient"] + found.draws[f"{k}_exponent"] * at) for k in ("N", "D")
+        )
+    return _Target(
+        _Drawn(float(found.params(budget)), size),
+        _Drawn(float(found.tokens(budget)), data),
+        found.status,
+        found.reason,
+        found.warnings,
+    )
+
+
+def _predicted(
+    task: Task, fit: Estimated, target: _Target, budget: float, approach: str, runs_averaged: int
+) -> Prediction:
+    """The prediction from the run to be made and the surface's draws, which are paired."""
+    size, data = target.params.estimate(task.level), target.tokens.estimate(task.level)
+    guesses = baselines(task, budget) if math.isfinite(budget) else {}
+    status, reason = target.status, target.reason
+    if status is Status.CONVERGED:
+        status, reason = fit.status, fit.reason
+    if not fit.usable or not math.isfinite(target.params.value):
+        missing = Estimate.missing(task.level)
+        return Prediction(size, data, missing, budget, status, reason, missing, guesses, approach)
+    with np.errstate(all="ignore"):
+        mean = float(fit.law.predict(fit.values, params=target.params.value, tokens=target.tokens.value))
+        losses = fit.law.predict(fit.draws, params=target.params.draws, tokens=target.tokens.draws)
     noise = task.resamples.new_run(fit.sigma / math.sqrt(runs_averaged), fit.dof)
     return Prediction(
         size,
         data,
-        estimate(mean, losses * np.exp(noise), level),
+        estimate(mean, losses * np.exp(noise), task.level),
         budget,
-        fit.status,
-        fit.reason,
-        estimate(mean, losses, level),
-        baselines(task, budget),
+        status,
+        reason,
+        estimate(mean, losses, task.level),
+        guesses,
         approach,
-        _warnings(task, budget, fit),
+        tuple(dict.fromkeys((*_warnings(task, budget, fit), *target.warnings))),
     )
 
 
@@ -133,37 +211,47 @@ def baselines(task: Task, flops: float) -> dict[str, Estimate]:
     log–log through the last two budgets. A budget's best loss is its parabola's minimum where that is interior, else
     its lowest observed loss. Empty where the table has not two budgets.
     """
-    vertices, sigma, dof, _ = vertices_of(task)
-    vertices = [v for v in vertices if v.group.rows.size >= 2]
-    if len(vertices) < 2:
+    best = best_losses(task)
+    if best is None:
         return {}
-    log_c, best, drawn = _best_losses(task, vertices, sigma, dof)
+    log_c, value, drawn = best
     found = {}
     for name, part in (("power_law", slice(None)), ("last_two", slice(-2, None))):
-        through = line(log_c[part], best[part], drawn[:, part])
+        through = line(log_c[part], value[part], drawn[:, part])
         target = math.log(flops)
-        value = math.exp(through.log_coefficient + through.exponent * target)
+        guess = math.exp(through.log_coefficient + through.exponent * target)
         with np.errstate(all="ignore"):
             found[name] = estimate(
-                value, np.exp(through.log_coefficient_draws + through.exponent_draws * target), task.level
+                guess, np.exp(through.log_coefficient_draws + through.exponent_draws * target), task.level
             )
     return found
 
 
-def _best_losses(task: Task, vertices: list[Any], sigma: float, dof: int) -> tuple[Array, Array, Array]:
-    """ln C (G,), ln of the best loss (G,) and its draws (B, G)."""
-    loss, draws = task.runs.loss, task.resamples.draws
-    noise = None
-    if task.resamples.scheme == "noise":
-        noise = task.resamples.noise(sigma, dof) if math.isfinite(sigma) else np.full((draws, loss.size), np.nan)
-    best, drawn = [], []
-    for v in vertices:
-        if v.status is Status.CONVERGED:
+def best_losses(task: Task) -> tuple[Array, Array, Array] | None:
+    """ln C (G,), ln of the best loss (G,) and its draws (B, G) of the budgets; None where there are not two."""
+    seen = vertices_of(task)
+    if isinstance(seen, str):
+        groups, loss = isoflop_groups(task.runs, task.flops), task.runs.loss
+        by_group: dict[int, Vertex] = {}
+        noise = measured_noise(task, 2).draws(task)
+    else:
+        groups, loss = seen.cells.groups, seen.cells.loss
+        by_group = dict(enumerate(seen.found))
+        noise = seen.noise.draws(task)
+        noise = None if noise is None else seen.cells.noise(noise)
+    log_c, best, drawn = [], [], []
+    for k, g in enumerate(groups):
+        v = by_group.get(k)
+        if g.rows.size < 2:
+            continue
+        log_c.append(math.log(g.flops))
+        if v is not None and v.status is Status.CONVERGED:
             best.append(math.log(v.loss))
             drawn.append(np.log(np.maximum(v.loss_draws, 1e-300)))
             continue
-        row = int(v.group.rows[np.argmin(loss[v.group.rows])])
+        row = int(g.rows[np.argmin(loss[g.rows])])
         best.append(math.log(float(loss[row])))
-        shaken = np.zeros(draws) if noise is None else noise[:, row]
-        drawn.append(math.log(float(loss[row])) + shaken)
-    return np.log([v.group.flops for v in vertices]), np.array(best), np.stack(drawn, axis=1)
+        drawn.append(math.log(float(loss[row])) + (np.zeros(task.resamples.draws) if noise is None else noise[:, row]))
+    if len(best) < 2:
+        return None
+    return np.array(log_c), np.array(best), np.stack(drawn, axis=1)

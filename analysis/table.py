@@ -1,7 +1,8 @@
 """Reading runs: a store, a parquet file, anyone's CSV or a DataFrame, as one checked value.
 
 A store's rows carry every convention of size and cost; a plain table has `params`, `tokens`, `loss` and optionally
-`flops`, `budget`, `lineage`, `loss_se`, and then every count is its `params`.
+`flops`, `budget`, `lineage`, `loss_se`, and then every count is its `params`. A law may want further columns, such as
+`unique_tokens`, `steps`, `batch_tokens` or `lr`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.laws.base import VARIABLES
 from analysis.types import Array, Dropped
 from analysis.where import select_rows
 from scaling.accounting import COSTS, COUNTS
@@ -28,6 +30,8 @@ REQUIRED = ("params", "tokens", "loss")
 OPTIONAL = ("flops", "budget", "lineage", "loss_se")
 SAME_BUDGET = 0.05
 """Runs whose FLOPs agree within this share belong to one isoFLOP group."""
+LARGEST = 1e100
+"""Beyond this, or below its inverse, products such as 6ND leave the range of a float."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,8 @@ class Runs:
         return f"Runs({len(self)} from {self.source}, {len(self.dropped)} dropped)"
 
     def _column(self, name: str) -> Array:
+        if name not in self.frame.columns:
+            raise TableError(f"{self.source}: {_no_column(name, self.frame)}")
         return self.frame[name].to_numpy(dtype=np.float64)
 
     @property
@@ -65,6 +71,37 @@ class Runs:
         """
         check_name("count", count, COUNTS)
         return self._column(f"params_{count}" if self.conventions else "params")
+
+    def variable(self, name: str, count: str = "total", cost: str = "exact") -> Array:
+        """Any quantity (n,) that a law is a function of or predicts, all positive.
+
+        `params` under a count, `flops` under a cost, `unique_tokens` (a store's `tokens_unique`), else the column of
+        that name.
+
+        Raises:
+            TableError: no such column, or a value in it that is no positive finite number (named by row).
+            InputError: no such count or cost.
+        """
+        stored = "tokens_unique" if name == "unique_tokens" and name not in self.frame.columns else name
+        if name == "params" and self.conventions:
+            return self.params(count)
+        if name == "flops":
+            if not self.conventions and (cost == "6nd" or "flops" not in self.frame.columns):
+                self.variable("params")
+                self.variable("tokens")
+            return self.flops(cost, count)
+        if stored not in self.frame.columns:
+            mend = f"name it with columns, as in {name}=COLUMN"
+            raise TableError(f"{self.source}: {_no_column(name, self.frame)}; {mend}")
+        return _numbers(self.frame[stored], list(self.labels), self.source, stored, gaps=False)
+
+    def has(self, name: str) -> bool:
+        """Whether `variable(name)` can be had."""
+        if name == "flops" and "flops" not in self.frame.columns:
+            return self.conventions or (self.has("params") and self.has("tokens"))
+        if name == "params" and self.conventions:
+            return True
+        return name in self.frame.columns or (name == "unique_tokens" and "tokens_unique" in self.frame.columns)
 
     def cost_name(self, cost: str) -> str:
         """The cost that `flops(cost)` really is: `exact` is 6ND in a plain table without a `flops` column."""
@@ -160,6 +197,7 @@ def read_table(
     where: str | None = None,
     allow_mixed_data: bool = False,
     curves: pd.DataFrame | None = None,
+    needs: tuple[str, ...] = REQUIRED,
 ) -> Runs:
     """Reads and checks a table of runs.
 
@@ -169,16 +207,17 @@ def read_table(
         where: a filter over the columns, such as `objective == 'causal' and tokens > 1e7`.
         allow_mixed_data: whether rows of different data digests may be fitted together.
         curves: training curves of a plain table (which needs `run_id`): run_id, tokens, and loss or train_loss.
+        needs: what the table must have; of params, tokens and loss those it has besides are checked as well.
 
     Raises:
         TableError: no such file, missing columns, no rows, a value that is not a positive finite number (named by
             row), or rows of several objectives or data sets.
     """
     if isinstance(source, Runs):
-        return _filtered(source, where)
+        return _needed(_filtered(source, where), needs)
     frame, name, labels, loader = _load(source)
     if columns:
-        frame = _renamed(frame, columns, name)
+        frame = _renamed(frame, columns, name, needs)
     if len(frame) == 0:
         raise TableError(f"{name}: the table has no rows")
     if where:
@@ -188,7 +227,7 @@ def read_table(
         frame = frame.iloc[np.flatnonzero(keep)]
         labels = [label for label, k in zip(labels, keep, strict=True) if k]
     frame, labels, dropped = _finished(frame.reset_index(drop=True), labels, name)
-    frame = _checked(frame, labels, name)
+    frame = _checked(frame, labels, name, needs)
     _one_kind(frame, name, allow_mixed_data)
     if curves is not None:
         if "run_id" not in frame.columns or "run_id" not in curves.columns:
@@ -198,7 +237,7 @@ def read_table(
     if loader is not None and "run_id" in frame.columns:
         run_ids = [str(r) for r in frame["run_id"]]
         load = lambda: loader(run_ids)  # noqa: E731
-    return Runs(frame, name, tuple(labels), dropped, load)
+    return _needed(Runs(frame, name, tuple(labels), dropped, load), needs)
 
 
 _Loader = Callable[[list[str]], "pd.DataFrame | None"]
@@ -211,6 +250,13 @@ def _filtered(runs: Runs, where: str | None) -> Runs:
     if not keep.any():
         raise TableError(f"{runs.source}: no row satisfies {where!r}")
     return runs.take(keep)
+
+
+def _needed(runs: Runs, needs: tuple[str, ...]) -> Runs:
+    """The runs; raises TableError where a column that is needed is missing or holds no positive numbers."""
+    for name in needs:
+        runs.variable(name)
+    return runs
 
 
 def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str, list[int | str], _Loader | None]:
@@ -253,8 +299,8 @@ def _labels(frame: pd.DataFrame, first: int) -> list[int | str]:
     return [f"row {i + first}" for i in range(len(frame))]
 
 
-def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.DataFrame:
-    known = (*REQUIRED, *OPTIONAL, "run_id")
+def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str, needs: tuple[str, ...] = ()) -> pd.DataFrame:
+    known = tuple(dict.fromkeys((*REQUIRED, *OPTIONAL, *VARIABLES, *needs, "run_id")))
     for ours, theirs in columns.items():
         if ours not in known:
             near = difflib.get_close_matches(ours, known, 1)
@@ -293,7 +339,7 @@ def _finished(
     return frame[done].reset_index(drop=True), kept, dropped
 
 
-def _checked(frame: pd.DataFrame, labels: list[int | str], name: str) -> pd.DataFrame:
+def _checked(frame: pd.DataFrame, labels: list[int | str], name: str, needs: tuple[str, ...]) -> pd.DataFrame:
     """The frame with its numbers as float64, every one of them positive and finite where it must be."""
     if "params_total" in frame.columns and "params" not in frame.columns:
         positive = [
@@ -305,7 +351,10 @@ def _checked(frame: pd.DataFrame, labels: list[int | str], name: str) -> pd.Data
         ]
         optional = ["budget", "loss_se"]
     else:
-        positive = [*REQUIRED, *(["flops"] if "flops" in frame.columns else [])]
+        derived = "flops" in needs and "flops" not in frame.columns  # C = 6ND
+        wanted = {*needs, "params", "tokens"} if derived else set(needs)
+        positive = [c for c in REQUIRED if c in frame.columns or c in wanted]
+        positive += ["flops"] if "flops" in frame.columns else []
         optional = ["budget", "loss_se"]
     missing = [c for c in positive if c not in frame.columns]
     if missing:
@@ -326,6 +375,11 @@ def _numbers(values: Any, labels: list[int | str], name: str, column: str, *, ga
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     low = 0.0 if not (gaps and column == "loss_se") else -np.finfo(float).tiny
     bad = ~(np.isfinite(numbers) & (numbers > low))
+    beyond = ~bad & (numbers != 0) & ((numbers > LARGEST) | (numbers < 1 / LARGEST))
+    if beyond.any():
+        first = int(np.flatnonzero(beyond)[0])
+        value = f"{labels[first]}: {column} is {numbers[first]:.4g}"
+        raise TableError(f"{name}: {value}, outside 1e-100 to 1e100; mend it or filter it out")
     if gaps:
         bad &= ~pd.isna(values).to_numpy()
     if bad.any():

@@ -222,7 +222,8 @@ class FrontierPoint:
 class Parabola:
     """An isoFLOP group and its parabola: loss = c0 + c1 u + c2 u², u = ln N − `centre`.
 
-    `params`, `tokens`, `loss` are the group's runs, (n,) each.
+    `params`, `tokens`, `loss` (n,) are the group's runs, or, under a cost that is not the budgets' own, what those
+    sizes' losses interpolate to at `flops`.
     """
 
     flops: float
@@ -323,6 +324,13 @@ class FrontierSet:
 
     def __iter__(self) -> Iterator[Frontier]:
         return iter(self.frontiers)
+
+    def find(
+        self, approach: str | None = None, *, count: str | None = None, cost: str | None = None
+    ) -> tuple[Frontier, ...]:
+        """The frontiers by that approach, under that count, under that cost; None takes any."""
+        wanted = {"approach": approach, "count": count, "cost": cost}
+        return tuple(f for f in self.frontiers if all(v is None or getattr(f, name) == v for name, v in wanted.items()))
 
     def __getitem__(self, approach: str) -> Frontier:
         """The first frontier by that approach.

@@ -6,6 +6,7 @@
     fit = scaling.fit("runs/my-sweep", law="chinchilla")  # .params, .interval("alpha"), .predict(...), .plot()
     scaling.frontier("runs/my-sweep")                     # N*(C), D*(C) by every approach
     scaling.predict("runs.csv", flops=1e20)               # any CSV with params, tokens, loss
+    scaling.check("runs/my-sweep")                        # what would make those numbers wrong
 
 Names are resolved on first use, so that importing the package costs nothing and never imports torch or ray.
 """
@@ -16,6 +17,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.checks import check as check
+    from analysis.choosing import choose as choose
+    from analysis.comparing import compare as compare
+    from analysis.curve_fits import fit_curves as fit_curves
     from analysis.figures import plot as plot
     from analysis.fitting import fit as fit
     from analysis.frontiers import frontier as frontier
@@ -43,8 +48,12 @@ _HOME = {
     "Trial": ("scaling.trial", "Trial"),
     "Runs": ("analysis.table", "Runs"),
     "Sweep": ("sweeps.definition", "Sweep"),
+    "check": ("analysis.checks", "check"),
+    "choose": ("analysis.choosing", "choose"),
+    "compare": ("analysis.comparing", "compare"),
     "expand": ("sweeps.expand", "expand"),
     "fit": ("analysis.fitting", "fit"),
+    "fit_curves": ("analysis.curve_fits", "fit_curves"),
     "frontier": ("analysis.frontiers", "frontier"),
     "list_laws": ("analysis.laws", "list_laws"),
     "load_sweep": ("sweeps.definition", "load_sweep"),
@@ -63,8 +72,12 @@ __all__ = [
     "Store",
     "Sweep",
     "Trial",
+    "check",
+    "choose",
+    "compare",
     "expand",
     "fit",
+    "fit_curves",
     "frontier",
     "list_laws",
     "load_sweep",

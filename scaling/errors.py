@@ -27,6 +27,10 @@ class StoreError(InputError):
     """A store cannot be opened: not a store, read-only, or of a newer version."""
 
 
+class DiskError(StoreError):
+    """A store cannot be written: disk full, over quota or over a size limit. No trial's fault, so it ends a sweep."""
+
+
 class Interrupted(ScalingError):
     """The user or the system asked to stop; work in hand was checkpointed."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from scaling.cost import trial_flops
-from scaling.job import Execution
+from scaling.job import Attention, Execution
 from scaling.paths import cache_folder
 from scaling.trial import Trial
 
@@ -27,7 +27,10 @@ MICRO_BATCH_TOKENS = 2048
 """Largest micro-batch on a CPU: activations of 2–4 thousand tokens still fit the cache."""
 
 MANUAL_ATTENTION_UP_TO = 256
-"""On a CPU the plain softmax product beats the fused kernel for windows up to this many tokens."""
+"""On a CPU the plain softmax product beats torch's fused kernel for windows up to this many tokens."""
+
+NATIVE_ATTENTION_UP_TO = 1024
+"""Windows whose keys and values stay in a core's own cache, for which this project's kernel is made."""
 
 COMPILE_SECONDS = 15.0
 """Cold compilation of one shape on one core, training and evaluation graphs."""
@@ -74,6 +77,11 @@ def can_compile() -> str | None:
     return None
 
 
+def compiling_pays(trial: Trial, vocab_size: int, share: float = 1.0) -> bool:
+    """Whether compiling repays itself over `share` times this trial's cost; needs no torch."""
+    return share * estimated_seconds(trial, vocab_size, compiled=False) * (1 - 1 / COMPILED_SPEEDUP) > COMPILE_SECONDS
+
+
 def choose_execution(
     trial: Trial, vocab_size: int, *, compile_trials: bool | None = None, share: float = 1.0
 ) -> Execution:
@@ -85,18 +93,29 @@ def choose_execution(
     import torch
 
     cuda = torch.cuda.is_available()
-    eager_s = share * estimated_seconds(trial, vocab_size, compiled=False)
-    earns = eager_s * (1 - 1 / COMPILED_SPEEDUP) > COMPILE_SECONDS
+    earns = compiling_pays(trial, vocab_size, share)
     compiled = (earns if compile_trials is None else compile_trials) and can_compile() is None
-    manual = not cuda and trial.architecture.seq_len <= MANUAL_ATTENTION_UP_TO
     return Execution(
         device="cuda" if cuda else "cpu",
         compiled=compiled and trial.precision != "fp64",
         micro_batch_tokens=micro_batch(trial, 64 * MICRO_BATCH_TOKENS if cuda else MICRO_BATCH_TOKENS),
-        attention="manual" if manual else "sdpa",
+        attention="sdpa" if cuda else _cpu_attention(trial),
         matmul_precision="highest" if cuda else _cpu_matmul_precision(),
         threads=1,
     )
+
+
+def _cpu_attention(trial: Trial) -> Attention:
+    """This project's kernel where it can be built and serves the trial; else torch's operations."""
+    shape = trial.architecture
+    heads, width = getattr(shape, "n_head", 0), getattr(shape, "d_model", 0)
+    plain = trial.precision == "fp64" or getattr(shape, "dropout", 0.0) > 0
+    if heads and not plain and shape.seq_len <= NATIVE_ATTENTION_UP_TO:
+        from scaling.models.attention import available
+
+        if available(width // heads):
+            return "native"
+    return "manual" if shape.seq_len <= MANUAL_ATTENTION_UP_TO else "sdpa"
 
 
 def micro_batch(trial: Trial, largest: int) -> int:
@@ -151,6 +170,8 @@ def put_in_force(execution: Execution) -> torch.device:
 
     torch.set_num_threads(execution.threads)
     torch.set_float32_matmul_precision(execution.matmul_precision)
+    if execution.device == "cuda" and execution.memory_fraction is not None:
+        torch.cuda.set_per_process_memory_fraction(execution.memory_fraction)
     if execution.compiled:
         import torch._dynamo
         import torch._inductor.config as inductor

@@ -8,6 +8,9 @@ from typing import Literal
 from scaling.spec import Count, Frozen
 from scaling.trial import Trial
 
+Attention = Literal["manual", "sdpa", "native"]
+"""`native` is this project's kernel for short sequences on a CPU, `sdpa` torch's fused one, `manual` plain products."""
+
 
 class Execution(Frozen):
     """How a trial is run. Equal execution gives bit-identical losses; it is recorded, not hashed."""
@@ -15,9 +18,13 @@ class Execution(Frozen):
     device: Literal["cpu", "cuda"] = "cpu"
     compiled: bool = False
     micro_batch_tokens: Count = 2048
-    attention: Literal["manual", "sdpa"] = "manual"
+    attention: Attention = "manual"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     threads: Count = 1
+    pack: Count = 1
+    """Models of one shape trained side by side, by batched products."""
+    memory_fraction: float | None = None
+    """Share of a GPU's memory that the trial may take, where several share the GPU; None: all."""
 
 
 class Planned(Frozen):
@@ -42,9 +49,20 @@ class Planned(Frozen):
 
 
 class Job(Frozen):
-    """Trials executed together; today one each."""
+    """Trials executed together: one, or those of one trunk, ascending by steps, each branching off the trunk."""
 
     planned: tuple[Planned, ...]
+
+    @property
+    def flops_marginal(self) -> dict[str, int]:
+        """Exact FLOPs that each trial adds to its job, by run id: the trunk since the last branch, and its cooldown."""
+        found: dict[str, int] = {}
+        shared = 0
+        for p in self.planned:
+            branch = p.trial.schedule.branch_step(p.trial.steps) or 0
+            found[p.run_id] = p.flops - min(shared, branch) * (p.flops // p.trial.steps)
+            shared = max(shared, branch)
+        return found
 
     @property
     def flops(self) -> int:

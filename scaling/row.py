@@ -38,7 +38,7 @@ def row_of(planned: Planned, status: str, reason: str, *, tokens_unique: int) ->
         "batch_tokens": trial.batch_tokens,
         "lr": trial.optimizer.lr,
         "schedule": trial.schedule.type,
-        "warmup_fraction": trial.schedule.warmup_fraction,
+        "warmup_fraction": trial.schedule.warmup_share(trial.steps),
         "budget": planned.budget,
         **columns,
         "flops_marginal": columns["flops_exact"],

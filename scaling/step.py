@@ -1,68 +1,176 @@
-"""The model's step: per-position losses of a batch, eager or compiled, one compiled graph at a time in a process."""
+"""The training step of one model, or of several of one shape side by side: losses and gradients, eager or compiled.
+
+All parameters are one flat float32 tensor `theta`, (N,), or (S, N) for S models; so are the gradients. The compiled
+step is one graph, forward and backward together, traced once for a shape: no autograd bookkeeping runs between its
+parts, loss and its gradient are one pass over the logits, and nothing is kept for a backward pass that comes later.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from scaling.job import Execution
 from scaling.objectives.base import Batch
+from scaling.optimizers.base import Optimizer, Settings, Stretch
 from scaling.trial import Trial
 
 _TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 
+class Layout:
+    """Where each parameter of a model lies in the flat tensor; those of equal settings lie side by side."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        by_settings: dict[Settings, list[tuple[str, torch.Size]]] = {}
+        for name, parameter in model.named_parameters():
+            found = by_settings.setdefault(optimizer.settings(name, parameter.shape), [])
+            found.append((name, parameter.shape))
+        self.parts: dict[str, tuple[int, torch.Size]] = {}
+        self.stretches: list[Stretch] = []
+        at = 0
+        for settings, members in by_settings.items():
+            start = at
+            for name, shape in members:
+                self.parts[name] = (at, shape)
+                at += shape.numel()
+            self.stretches.append(Stretch(start, at, settings))
+        self.size = at
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Each parameter's part of a flat tensor (N,) or (S, N), in its own shape, with the leading S."""
+        lead = flat.shape[:-1]
+        return {
+            name: flat[..., start : start + shape.numel()].view(*lead, *shape)
+            for name, (start, shape) in self.parts.items()
+        }
+
+    def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
+        """The inverse of `views`."""
+        return torch.cat([tensors[name].flatten(start_dim=-len(shape)) for name, (_, shape) in self.parts.items()], -1)
+
+
+class Step(NamedTuple):
+    """One micro-batch's result: summed loss of each model, () or (S,); the flat gradient is where it was asked for."""
+
+    loss: Tensor
+    grad: Tensor
+
+
 class StepFunction:
-    """A model and its per-position loss, compiled or not; shared by the trials of one shape in this process."""
+    """Losses and gradients of a shape in this process; `theta` is the caller's."""
 
     _held: tuple[tuple[Any, ...], StepFunction] | None = None
 
     def __init__(self, trial: Trial, vocab_size: int, execution: Execution) -> None:
-        device = torch.device(execution.device)
-        master = torch.float64 if trial.precision == "fp64" else torch.float32
-        self.model = trial.architecture.build(vocab_size, trial.seed).to(device=device, dtype=master)
+        self.device = torch.device(execution.device)
+        self.master = torch.float64 if trial.precision == "fp64" else torch.float32
+        self.pack, self.compiled, self.seed = execution.pack, execution.compiled, trial.seed
+        self.model = trial.architecture.build(vocab_size, trial.seed).to(device=self.device, dtype=self.master)
         self.model.compute_dtype = _TORCH_DTYPES[trial.precision]
-        self.model.fused_attention = execution.attention == "sdpa"
-        self.device = device
+        self.model.attention = execution.attention
+        self.model.compiled = execution.compiled
+        self.layout = Layout(self.model, trial.optimizer)
+        self.buffers = dict(self.model.named_buffers())
         self.compile_s = 0.0
-        self.run: Callable[..., torch.Tensor] = self.model
-        if execution.compiled:
-            self.run = torch.compile(self.model, fullgraph=True, dynamic=False)
+        self._graphs: dict[Any, Callable[..., Any]] = {}
 
     @classmethod
     def of(cls, trial: Trial, vocab_size: int, execution: Execution) -> StepFunction:
-        """The function for this shape: the one in hand with fresh weights, or a new one after a compiler reset."""
-        key = (trial.architecture, trial.objective, vocab_size, trial.precision, execution)
-        if cls._held is not None and cls._held[0] == key:
-            function = cls._held[1]
-            fresh = trial.architecture.build(vocab_size, trial.seed)
-            function.model.load_state_dict(fresh.state_dict())
-            function.compile_s = 0.0
-        else:
-            if cls._held is not None and cls._held[0][-1].compiled:
+        """The function for this shape: the one in hand, or a new one after the old one's graphs are dropped."""
+        settings = trial.optimizer.model_copy(update={"lr": 1.0})
+        key = (trial.architecture, trial.objective, settings, vocab_size, trial.precision, execution)
+        if cls._held is None or cls._held[0] != key:
+            if cls._held is not None and cls._held[1].compiled:
                 torch._dynamo.reset()
-            function = cls(trial, vocab_size, execution)
-            cls._held = (key, function)
-        function.model.train()
-        function.model.zero_grad(set_to_none=False)
+            cls._held = (key, cls(trial, vocab_size, execution))
+        function = cls._held[1]
+        function.compile_s = 0.0
         return function
 
-    def losses(self, batch: Batch) -> torch.Tensor:
-        """Nats at each predicted position, (B, P)."""
-        inputs, positions, targets = (None if a is None else torch.from_numpy(a) for a in batch)
-        if self.device.type == "cuda":
-            inputs, positions, targets = (
-                None if a is None else a.pin_memory().to(self.device, non_blocking=True)
-                for a in (inputs, positions, targets)
-            )
-        return self.run(inputs, positions, targets)
+    def initial(self, trials: Sequence[Trial], vocab_size: int) -> Tensor:
+        """Initial parameters: (N,) of one trial, (S, N) of several."""
+        flats = []
+        for trial in trials:
+            fresh = trial.architecture.build(vocab_size, trial.seed)
+            flats.append(self.layout.flatten({name: p.detach() for name, p in fresh.named_parameters()}))
+        flat = flats[0] if self.pack == 1 else torch.stack(flats)
+        return flat.to(device=self.device, dtype=self.master)
 
-    def warm_up(self, batch: Batch) -> None:
-        """Compiles the training graph on one batch and throws the gradients away; the weights do not move."""
-        started = time.perf_counter()
-        self.losses(batch).sum().backward()
-        self.model.zero_grad(set_to_none=False)
-        self.compile_s += time.perf_counter() - started
+    def to_device(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """A micro-batch as tensors: inputs, positions (unless all are predicted), targets; stacked for a pack."""
+        columns = [[array for array in column if array is not None] for column in zip(*batches, strict=True)]
+        arrays = [c[0] if self.pack == 1 else np.stack(c) for c in columns if c]
+        tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+        if self.device.type == "cuda":
+            tensors = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
+        return tensors
+
+    def step(self, theta: Tensor, batch: Sequence[Tensor], scale: Tensor) -> Step:
+        """Summed loss times `scale` () and its gradient for one micro-batch, dropout and all."""
+        return Step(*self._call("train", self._train, theta, batch, scale))
+
+    def losses(self, theta: Tensor, batch: Sequence[Tensor]) -> Tensor:
+        """Nats at each predicted position, (B, P) or (S, B, P), without dropout."""
+        found: Tensor = self._call("losses", self._losses, theta, batch)[0]
+        return found
+
+    def warm_up(self, theta: Tensor, batch: Sequence[Tensor]) -> None:
+        """Compiles the training graph on one batch; nothing is changed by it."""
+        self.step(theta, batch, torch.ones((), device=self.device))
+
+    def _call(
+        self, name: str, function: Callable[..., Any], theta: Tensor, batch: Sequence[Tensor], *rest: Tensor
+    ) -> Any:
+        arguments = [theta, *rest, *batch, *self.buffers.values()]
+        if not self.compiled:
+            with torch.no_grad():
+                return function(*arguments)
+        key = (name, tuple(t.shape for t in batch))
+        if key not in self._graphs:
+            started = time.perf_counter()
+            self._graphs[key] = _compile(function, arguments)
+            with torch.no_grad():
+                found = self._graphs[key](*arguments)
+            self.compile_s += time.perf_counter() - started
+            return found
+        with torch.no_grad():
+            return self._graphs[key](*arguments)
+
+    def _split(self, arguments: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor | None, Tensor], dict[str, Tensor]]:
+        """Inputs, positions and targets; and the model's constants by name."""
+        count = len(arguments) - len(self.buffers)
+        batch, constants = arguments[:count], dict(zip(self.buffers, arguments[count:], strict=True))
+        return (batch[0], batch[1] if count == 3 else None, batch[-1]), constants
+
+    def _train(self, theta: Tensor, scale: Tensor, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+        batch, constants = self._split(arguments)
+        self.model.train()
+        leaves = {name: v.detach().requires_grad_() for name, v in self.layout.views(theta).items()}
+        with torch.enable_grad():
+            losses = torch.func.functional_call(self.model, {**leaves, **constants}, batch)
+            loss = losses.sum() if self.pack == 1 else losses.flatten(1).sum(1)
+            grads = torch.autograd.grad((loss * scale).sum(), list(leaves.values()))
+        return (loss * scale).detach(), self.layout.flatten(dict(zip(leaves, grads, strict=True)))
+
+    def _losses(self, theta: Tensor, *arguments: Tensor) -> tuple[Tensor]:
+        batch, constants = self._split(arguments)
+        self.model.eval()
+        found: Tensor = torch.func.functional_call(self.model, {**self.layout.views(theta), **constants}, batch)
+        return (found,)
+
+
+def _compile(function: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[..., Any]:
+    """One graph of `function` for these shapes; the compiler keeps its results on disk by graph."""
+    from torch._inductor.compile_fx import compile_fx
+    from torch._inductor.decomposition import select_decomp_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(function, decomposition_table=select_decomp_table(), tracing_mode="fake")(*arguments)
+    compiled: Callable[..., Any] = compile_fx(graph, list(arguments))
+    return compiled

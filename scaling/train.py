@@ -1,265 +1,260 @@
 """Runs a job: trains its trials in slices, checkpoints, evaluates, and publishes each row to the store.
 
-One trial's course is a pure function of the trial, its data and its execution: data order and masks depend on
-(seed, step) alone, so a run resumed from a checkpoint ends with the bits of an uninterrupted one.
+One trial's course is a pure function of the trial, its data and its execution, so that a run resumed from a checkpoint
+ends with the bits of an uninterrupted one. Trials of one shape may train side by side (a pack); runs of one
+warmup-stable-decay trunk go on from where a shorter one left it.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from scaling.corpora.order import WindowOrder, check_supply, gather
-from scaling.corpora.prepare import prepare
-from scaling.cost import step_flops
-from scaling.errors import CorpusError
+from scaling.course import Course
+from scaling.errors import DiskError, StoreError
 from scaling.evaluate import HeldOutLoss, heldout_loss, take
 from scaling.execution import prepare_process, put_in_force
+from scaling.foreign import ForeignRun
+from scaling.guard import HangWatch, Hung, out_of_memory, with_less_memory
 from scaling.job import Job, Planned, Progress
-from scaling.provenance import environment, now
+from scaling.objectives.base import Batch
+from scaling.provenance import now
 from scaling.row import row_of
 from scaling.step import StepFunction
 from scaling.store import Store
 
-CURVE_POINTS = 200
 CHECKPOINT_SECONDS = 60.0
 EVAL_TOKENS = 2048
 """Tokens scored at once in evaluation, whatever the trial's batch."""
-DIVERGED_NATS = 1.0
-"""A run whose mean training loss after warmup is this far above a uniform guess has diverged."""
-FINAL_SHARE = 0.05
-"""`train_loss` of a row is the mean over this last share of the run."""
-
-
-@dataclass
-class Curve:
-    """A run's training curve: one point each `every` steps and at the end."""
-
-    every: int
-    points: list[dict[str, Any]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def add(self, loss: float) -> None:
-        """Takes the training loss of one step."""
-        self.losses.append(loss)
-
-    def close_point(self, **values: float) -> float:
-        """Ends a point; returns the mean training loss over it."""
-        mean = math.fsum(self.losses) / len(self.losses)
-        self.points.append({**values, "train_loss": mean, "loss": None})
-        self.losses = []
-        return mean
+CLIP_EPS = 1e-6
+"""Keeps the clipping factor finite, as torch's own clipping does."""
 
 
 class TrialRun:
-    """One trial in training. `step` counts the optimizer steps done."""
+    """One trial in training, or several of one shape side by side. `step` counts the optimizer steps done."""
 
-    def __init__(self, planned: Planned, store: Store) -> None:
-        self.planned, self.trial, self.store = planned, planned.trial, store
-        trial = self.trial
-        self.corpus = prepare(trial.corpus, trial.tokenizer)
-        if self.corpus.digest != planned.data_digest:
-            raise CorpusError(
-                f"corpus {trial.corpus.type} changed under the sweep: planned on digest {planned.data_digest},"
-                f" found {self.corpus.digest}; restore the text, or plan again"
-            )
-        self.vocab = self.corpus.vocabulary
-        self.unique = check_supply(trial.tokens, self.corpus, trial.corpus.unique_tokens, trial.repeat)
-        seq_len = trial.architecture.seq_len
-        self.window = trial.objective.window(seq_len)
-        self.order = WindowOrder(self.unique, self.window, seq_len, trial.seed)
-        put_in_force(planned.execution)
-        self.function = StepFunction.of(trial, self.vocab.size, planned.execution)
-        self.optimizer = trial.optimizer.build(list(self.function.model.named_parameters()))
-        self.flops_per_step = sum(
-            step_flops(trial.architecture, trial.objective, self.vocab.size, trial.batch_tokens).values()
-        )
-        self.step, self.elapsed_s, self.started_at = 0, 0.0, now()
-        self.curve = Curve(every=max(1, trial.steps // CURVE_POINTS))
-        self.diverged: str | None = None
+    def __init__(self, planned: Sequence[Planned], store: Store) -> None:
+        self.store, self.planned = store, tuple(planned)
+        self.courses = [Course(p) for p in planned]
+        lead = self.courses[0]
+        self.trial, self.execution = lead.trial, lead.planned.execution
+        if len(planned) > 1:
+            self.execution = self.execution.model_copy(update={"pack": len(planned)})
+        elif self.execution.pack > 1:
+            self.execution = self.execution.model_copy(update={"pack": 1})
+        put_in_force(self.execution)
+        self.vocab_size = lead.vocab.size
+        self.function = StepFunction.of(self.trial, self.vocab_size, self.execution)
+        trials = [c.trial for c in self.courses]
+        self.theta = self.function.initial(trials, self.vocab_size)
+        self.state = self.trial.optimizer.state(self.theta)
+        self.scale = torch.tensor(1.0 / lead.predicted, device=self.function.device)
+        self.step = 0
+        self._pending: list[tuple[Tensor, Tensor]] = []
         self._resume()
-        if planned.execution.compiled:
-            self.function.warm_up(next(self._micro_batches(0)))
+        if self.execution.compiled:
+            self.function.warm_up(self.theta, next(self._micro_batches(0)))
 
     def advance(self, until: Callable[[], bool]) -> None:
-        """Trains until `until()` says so, the run ends, or it diverges."""
-        last = time.perf_counter()
-        while self.step < self.trial.steps and self.diverged is None:
+        """Trains until `until()` says so, or every trial ended. Losses are looked at once a point of the curve."""
+        longest = max(c.trial.steps for c in self.courses)
+        branch = self.courses[0].branch_step() if len(self.courses) == 1 else None
+        every = min(c.every for c in self.courses)
+        started = time.perf_counter()
+        while self.step < longest and not all(c.ended for c in self.courses):
+            if self.step == branch:
+                self._flush(time.perf_counter() - started)
+                started = time.perf_counter()
+                self._save_branch()
             self._train_step()
-            present = time.perf_counter()
-            self.elapsed_s += present - last
-            last = present
-            if self.step % self.curve.every == 0 or self.step == self.trial.steps:
-                self._close_point()
-            if until():
+            pause = until()
+            if pause or len(self._pending) >= every or self.step >= longest:
+                self._flush(time.perf_counter() - started)
+                started = time.perf_counter()
+            if pause:
                 break
 
     @property
     def ended(self) -> bool:
-        """Whether training is over, finished or diverged."""
-        return self.step >= self.trial.steps or self.diverged is not None
+        """Whether training is over for all, finished or diverged."""
+        return all(c.ended for c in self.courses)
 
-    @property
-    def train_loss(self) -> float:
-        """The latest point of the curve, NaN before the first."""
-        return float(self.curve.points[-1]["train_loss"]) if self.curve.points else math.nan
-
-    def _micro_batches(self, step: int) -> Any:
-        trial = self.trial
-        starts = self.order.starts(step, trial.batch_windows)
-        rng = np.random.Generator(np.random.Philox(key=trial.seed, counter=[0, 0, step, 1]))
-        whole = trial.objective.train_batch(gather(self.corpus.train, starts, self.window), self.vocab, rng)
-        size = self.planned.execution.micro_batch_tokens // trial.architecture.seq_len
-        for start in range(0, trial.batch_windows, size):
-            yield take(whole, slice(start, start + size))
+    def _micro_batches(self, step: int) -> Iterator[list[Tensor]]:
+        """Micro-batches of optimizer step `step` on the device; a trial that is over is fed its last step's windows."""
+        whole = [c.batch(min(step, c.trial.steps - 1)) for c in self.courses]
+        size = self.execution.micro_batch_tokens // self.trial.architecture.seq_len
+        for start in range(0, self.trial.batch_windows, size):
+            yield self.function.to_device([take(b, slice(start, start + size)) for b in whole])
 
     def _train_step(self) -> None:
-        trial, optimizer = self.trial, self.optimizer
-        model = self.function.model
+        trial = self.trial
         if getattr(trial.architecture, "dropout", 0.0) > 0:
             torch.manual_seed(np.random.SeedSequence([trial.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
-        scored = trial.batch_windows * trial.objective.predicted_per_window(trial.architecture.seq_len)
-        total = torch.zeros((), device=self.function.device)
+        total: Tensor | None = None
         for batch in self._micro_batches(self.step):
-            loss = self.function.losses(batch).sum() / scored
-            loss.backward()
-            total = total + loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), trial.optimizer.clip or math.inf)
-        lr = trial.optimizer.lr * trial.schedule.factor(self.step, trial.steps)
-        for group in optimizer.param_groups:
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(lr)
+            loss, part = self.function.step(self.theta, batch, self.scale)
+            if total is None:
+                total, grad = loss, part
             else:
-                group["lr"] = lr
-        optimizer.step()
-        model.zero_grad(set_to_none=False)
+                total, grad = total + loss, grad.add_(part)
+        assert total is not None
+        norm = torch.linalg.vector_norm(grad, dim=-1)
+        clip = trial.optimizer.clip
+        # On a CPU a look at the norm is free, and saves a pass over the gradient where it is small enough.
+        if clip is not None and (norm.is_cuda or not bool((norm <= clip - CLIP_EPS).all())):
+            grad.mul_((clip / (norm + CLIP_EPS)).clamp(max=1.0).unsqueeze(-1))
+        rates = [c.lr(self.step) for c in self.courses]
+        lr = torch.tensor(rates if len(rates) > 1 else rates[0], dtype=self.theta.dtype)
         self.step += 1
-        self.curve.add(float(total))
-        self.last_norm, self.last_lr = float(norm), lr
-        if not (math.isfinite(self.curve.losses[-1]) and math.isfinite(self.last_norm)):
-            self.diverged = f"loss or gradient not finite at step {self.step} of {trial.steps}"
+        stretches = self.function.layout.stretches
+        trial.optimizer.update(self.theta, grad, self.state, stretches, self.step, lr.to(self.function.device))
+        self._pending.append((total, norm))
 
-    def _close_point(self) -> None:
-        trial = self.trial
-        mean = self.curve.close_point(
-            step=self.step,
-            tokens=self.step * trial.batch_tokens,
-            flops=float(self.step * self.flops_per_step),
-            lr=self.last_lr,
-            grad_norm=self.last_norm,
-            elapsed_s=self.elapsed_s,
-        )
-        uniform = math.log(self.vocab.size)
-        if self.step > trial.schedule.warmup_fraction * trial.steps and mean > uniform + DIVERGED_NATS:
-            self.diverged = (
-                f"training loss {mean:.3f} at step {self.step} is over {uniform:.3f} + {DIVERGED_NATS:g} nats,"
-                " worse than a uniform guess"
-            )
+    def _flush(self, seconds: float) -> None:
+        """Fetches the losses of the steps since the last look: the only wait for the device in the loop."""
+        if self._pending:
+            losses, norms = (torch.stack(column).double().cpu().numpy() for column in zip(*self._pending, strict=True))
+            self._pending = []
+            for index, course in enumerate(self.courses):
+                if not course.ended:
+                    pick = (slice(None), index) if losses.ndim == 2 else slice(None)
+                    course.add(losses[pick], norms[pick])
+        for course in self.courses:
+            course.elapsed_s += seconds / len(self.courses)
 
     def save(self) -> None:
-        """Checkpoints weights, optimizer and curve."""
-        tensors = {f"model.{name}": p.detach() for name, p in self.function.model.named_parameters()}
-        for index, parameter in enumerate(self._optimized()):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{index}.{key}"] = value
-        meta = {
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "started_at": self.started_at,
-            "points": self.curve.points,
-            "losses": self.curve.losses,
-            "execution": self.planned.execution.model_dump(),
+        """Checkpoints every trial that is not over: weights, optimizer and course."""
+        self._flush(0.0)
+        for index, course in enumerate(self.courses):
+            if course.status is None:
+                tensors, meta = self._snapshot(index)
+                self.store.save_checkpoint(course.planned.run_id, tensors, meta)
+
+    def _snapshot(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        course = self.courses[index]
+        flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
+        tensors = {
+            f"{kind}.{name}": value
+            for kind, flat in flats.items()
+            for name, value in self.function.layout.views(flat if flat.ndim == 1 else flat[index]).items()
         }
-        self.store.save_checkpoint(self.planned.run_id, tensors, meta)
+        tensors |= {"curve.losses": torch.from_numpy(course.losses), "curve.norms": torch.from_numpy(course.norms)}
+        meta = course.meta() | {"at": self.step, "execution": course.planned.execution.model_dump()}
+        return tensors, meta
 
-    def _optimized(self) -> list[torch.nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+    def _save_branch(self) -> None:
+        """Keeps the trunk where this run leaves it, for longer runs of the trunk to go on from."""
+        course = self.courses[0]
+        held = self.store.load_checkpoint(course.planned.lineage)
+        if held is None or held[1]["at"] < self.step:
+            tensors, meta = self._snapshot(0)
+            meta["warmup"] = course.trial.schedule.warmup_of(course.trial.steps)
+            self.store.save_checkpoint(course.planned.lineage, tensors, meta, keep=True)
 
-    @torch.no_grad()
     def _resume(self) -> None:
-        loaded = self.store.load_checkpoint(self.planned.run_id)
-        if loaded is None or loaded[1].get("execution") != self.planned.execution.model_dump():
-            return
-        tensors, meta = loaded
-        for name, parameter in self.function.model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
-        for index, parameter in enumerate(self._optimized()):
-            prefix = f"optimizer.{index}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if state:
-                self.optimizer.state[parameter] = {
-                    key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
-                    for key, value in state.items()
-                }
-        self.step, self.elapsed_s, self.started_at = meta["step"], meta["elapsed_s"], meta["started_at"]
-        self.curve.points, self.curve.losses = meta["points"], meta["losses"]
+        """Goes on from the trials' own checkpoints, or for a run of a trunk from where a shorter one left it."""
+        found = [self.store.load_checkpoint(c.planned.run_id) for c in self.courses]
+        same = [
+            f is not None and f[1].get("execution") == c.planned.execution.model_dump() and f[1].get("at") is not None
+            for f, c in zip(found, self.courses, strict=True)
+        ]
+        if all(same) and len({f[1]["at"] for f in found if f is not None}) == 1:
+            for index, snapshot in enumerate(found):
+                assert snapshot is not None
+                self._restore(index, *snapshot)
+        elif len(self.courses) == 1:
+            self._join_trunk(self.courses[0])
 
-    @torch.no_grad()
-    def evaluate(self, stop: Callable[[], bool]) -> tuple[HeldOutLoss | None, int]:
-        """Held-out loss (None where `stop()` said to leave), and the bytes of text that were scored."""
-        trial = self.trial
-        held = self.corpus.heldout(self.window, trial.architecture.seq_len, trial.heldout)
-        self.function.model.eval()
+    def _join_trunk(self, course: Course) -> None:
+        branch = course.branch_step()
+        if branch is None:
+            return
+        held = self.store.load_checkpoint(course.planned.lineage)
+        if held is None or held[1].get("execution") != course.planned.execution.model_dump():
+            return
+        if held[1]["at"] <= branch and held[1]["warmup"] == course.trial.schedule.warmup_of(course.trial.steps):
+            self._restore(0, *held)
+            course.branched_at, course.elapsed_s, course.started_at = self.step, 0.0, now()
+
+    def _restore(self, index: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        course = self.courses[index]
+        flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
+        for kind, flat in flats.items():
+            for name, part in self.function.layout.views(flat if flat.ndim == 1 else flat[index]).items():
+                part.copy_(tensors[f"{kind}.{name}"])
+        self.step = int(meta["at"])
+        course.elapsed_s, course.started_at = meta["elapsed_s"], meta["started_at"]
+        course.add(tensors["curve.losses"].numpy(), tensors["curve.norms"].numpy())
+
+    def evaluate(self, index: int, stop: Callable[[], bool]) -> tuple[HeldOutLoss | None, int]:
+        """Held-out loss of one trial (None where `stop()` said to leave), and the bytes of text that were scored."""
+        course, trial = self.courses[index], self.courses[index].trial
+        held = course.corpus.heldout(course.window, trial.architecture.seq_len, trial.heldout)
+
+        def losses_of(batch: Batch) -> np.ndarray:
+            copies = [batch] * self.function.pack
+            found = self.function.losses(self.theta, self.function.to_device(copies))
+            return (found if self.function.pack == 1 else found[index]).double().cpu().numpy()
+
         result = heldout_loss(
-            lambda batch: self.function.losses(batch).double().cpu().numpy(),
+            losses_of,
             trial.objective,
-            self.vocab,
+            course.vocab,
             held.windows,
             held.document,
             max(1, EVAL_TOKENS // trial.architecture.seq_len),
             stop,
         )
-        scored = held.windows[:, 1:] if self.window > trial.architecture.seq_len else held.windows
-        return result, int(self.corpus.token_bytes[scored].sum())
+        scored = held.windows[:, 1:] if course.window > trial.architecture.seq_len else held.windows
+        return result, int(course.corpus.token_bytes[scored].sum())
 
-    def finish(self, stop: Callable[[], bool] = lambda: False) -> str | None:
-        """Evaluates, publishes curve, evals and row, drops the checkpoint; returns the status.
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> dict[str, str]:
+        """Evaluates and publishes the trials whose training is over; the status of each by run id.
 
-        None where `stop()` said to leave during evaluation: nothing is published, and the trained weights stand.
+        Where `stop()` says to leave during an evaluation, that trial and those after it are left out: nothing of them
+        is published, and the trained weights stand.
         """
-        trial, planned = self.trial, self.planned
+        found: dict[str, str] = {}
+        for index, course in enumerate(self.courses):
+            if course.status is None and course.ended:
+                course.status = self._publish(index, stop)
+                if course.status is None:
+                    break
+                found[course.planned.run_id] = course.status
+        return found
+
+    def _publish(self, index: int, stop: Callable[[], bool]) -> str | None:
+        course = self.courses[index]
         started = time.perf_counter()
         held: HeldOutLoss | None = None
         bits = math.nan
-        if self.diverged is None:
-            held, scored_bytes = self.evaluate(stop)
+        if course.diverged is None:
+            held, scored_bytes = self.evaluate(index, stop)
             if held is None:
-                self.function.model.train()
                 return None
-            bits = held.bits_per_byte(scored_bytes) if trial.objective.bits_per_byte else math.nan
-            self.curve.points[-1]["loss"] = held.loss
+            if math.isfinite(held.loss):
+                bits = held.bits_per_byte(scored_bytes) if course.trial.objective.bits_per_byte else math.nan
+            else:
+                course.diverged, held = f"held-out loss is {held.loss} after {course.step} steps", None
         eval_s = time.perf_counter() - started
-        row = row_of(planned, "finished" if held else "diverged", self.diverged or "", tokens_unique=self.unique)
-        row |= {
-            "loss": held.loss if held else math.nan,
-            "loss_se": held.se if held else math.nan,
-            "train_loss": self._final_train_loss(),
-            "bits_per_byte": bits,
-            "wall_s": self.elapsed_s,
-            "tokens_per_s": self.step * trial.batch_tokens / self.elapsed_s,
-            "provenance": json.dumps(
-                environment()
-                | {"started_at": self.started_at, "finished_at": now(), "compile_s": round(self.function.compile_s, 3)}
-                | {"eval_s": round(eval_s, 3), "steps_done": self.step}
-            ),
-        }
-        curve = [{"run_id": planned.run_id, **point} for point in self.curve.points]
-        self.store.publish(row, curve, held.evals(planned.run_id) if held else None)
-        self.store.drop_checkpoint(planned.run_id)
+        row = course.row(held, bits, eval_s=eval_s, compile_s=self.function.compile_s)
+        evals = held.evals(course.planned.run_id) if held else None
+        self.store.publish(row, course.points(held.loss if held else None), evals)
+        self.store.drop_checkpoint(course.planned.run_id)
         return str(row["status"])
 
-    def _final_train_loss(self) -> float:
-        last = (1 - FINAL_SHARE) * self.trial.steps
-        tail = [p["train_loss"] for p in self.curve.points if p["step"] > last]
-        return float(np.mean(tail)) if tail and self.diverged is None else math.nan
+
+def _run_of(group: Sequence[Planned], store: Store) -> TrialRun | ForeignRun:
+    return TrialRun(group, store) if group[0].trial.trainer is None else ForeignRun(group[0], store)
 
 
 class JobRunner:
@@ -269,40 +264,95 @@ class JobRunner:
         prepare_process()
         self.job, self.store, self.checkpoint_seconds = job, store, checkpoint_seconds
         self.statuses: dict[str, str] = {}
-        self.run: TrialRun | None = None
+        self.run: TrialRun | ForeignRun | None = None
+        self.watch: HangWatch | None = None
         self._saved_at = time.monotonic()
 
     def advance(self, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> Progress:
         """Works for about `seconds`; `should_stop` is asked four times a second, and a stop checkpoints.
 
-        A trial that raises is published as failed with its reason, and the job goes on to the next.
+        A trial that raises or hangs is published as failed with its reason, and the job goes on to the next; one that
+        runs out of memory begins anew with its micro-batch halved, once. Raises DiskError, which no other trial would
+        be spared.
         """
         planned = next((p for p in self.job.planned if p.run_id not in self.statuses), None)
         if planned is None:
             return self.progress()
-        alarm = Alarm(seconds, should_stop)
+        status: str | None = "failed"
         try:
-            if self.run is None:
-                self.store.mark_running(planned.run_id, self._info(planned))
-                self.run = TrialRun(planned, self.store)
-            self.run.advance(alarm)
-            status = self.run.finish(alarm.stop_requested) if self.run.ended and not alarm.stopped else None
+            try:
+                status = self._work(planned, seconds, Alarm(seconds, should_stop))
+            except DiskError:
+                raise
+            except (Exception, Hung) as error:
+                status = self._failed(planned, error)
             if status is not None:
                 self.statuses[planned.run_id] = status
-                self.run = None
-            else:
-                self._heartbeat(planned, alarm.stopped)
-        except Exception as error:
-            self.run = None
-            self.statuses[planned.run_id] = "failed"
-            row = row_of(
-                planned, "failed", f"{type(error).__name__}: {error}", tokens_unique=max(1, planned.trial.tokens)
-            )
-            self.store.publish_failure(row)
         finally:
-            if self.run is None:
-                self.store.clear_running(planned.run_id)
+            if status is not None:
+                self._leave(planned)
         return self.progress()
+
+    def _work(self, planned: Planned, seconds: float, alarm: Alarm) -> str | None:
+        """A slice of the trial; its status once it ended."""
+        group = self._group(planned)
+        if self.watch is None:
+            if self.store.has(planned.run_id):  # Another driver on this store was first.
+                return self.store.done().get(planned.run_id, "finished")
+            for member in group:
+                self.store.mark_running(member.run_id, self._info(member))
+            self.watch = HangWatch(planned, self.store)
+            if self.watch.found:
+                raise Hung("an earlier attempt heard no alarm and was ended with its process")
+        with self.watch.slice(seconds):
+            if self.run is None:
+                self.run = _run_of(group, self.store)
+            self.run.advance(alarm)
+            ended = {} if alarm.stopped else self.run.finish(alarm.stop_requested)
+            for run_id, status in ended.items():
+                if run_id != planned.run_id:
+                    self.statuses[run_id] = status
+                    self._forget(run_id)
+            over = all(course.status is not None for course in self.run.courses)
+            if not over:
+                self._heartbeat(planned, alarm.stopped)
+        return self.run.courses[0].status if over else None
+
+    def _group(self, planned: Planned) -> list[Planned]:
+        """The trials that train with this one: its pack where it has one, in the order of the job."""
+        if self.run is not None:
+            return list(self.run.planned)
+        left = [p for p in self.job.planned if p.run_id not in self.statuses and not self.store.has(p.run_id)]
+        return left if planned.execution.pack > 1 and planned in left else [planned]
+
+    def _failed(self, planned: Planned, error: BaseException) -> str | None:
+        """Records a failure with its log; None where the trial begins anew with less memory."""
+        group = self._group(planned)
+        self.run = None
+        if out_of_memory(error):
+            StepFunction._held = None
+            smaller = with_less_memory(group, self.store, error)
+            if smaller:
+                changed = tuple(smaller.get(p.run_id, p) for p in self.job.planned)
+                self.job = self.job.model_copy(update={"planned": changed})
+                return None
+        stack = self.watch.found if self.watch is not None else ""
+        log = self.store.write_log(planned.run_id, stack + "".join(traceback.format_exception(error)))
+        reason = f"{type(error).__name__}: {error}; log: {log}"
+        self.store.publish_failure(row_of(planned, "failed", reason, tokens_unique=max(1, planned.trial.tokens)))
+        return "failed"
+
+    def _forget(self, run_id: str) -> None:
+        with contextlib.suppress(StoreError):
+            self.store.clear_running(run_id)
+
+    def _leave(self, planned: Planned) -> None:
+        for member in (planned, *(self.run.planned if self.run is not None else ())):
+            self._forget(member.run_id)
+        self.run = None
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
 
     def checkpoint(self) -> None:
         """Saves the trial in hand, if there is one."""
@@ -312,9 +362,13 @@ class JobRunner:
 
     def _heartbeat(self, planned: Planned, stopping: bool) -> None:
         assert self.run is not None
-        if stopping or time.monotonic() - self._saved_at > self.checkpoint_seconds:
+        # The user's own code saves when it likes; it is only interrupted to leave.
+        due = isinstance(self.run, TrialRun) and time.monotonic() - self._saved_at > self.checkpoint_seconds
+        if stopping or due:
             self.checkpoint()
-        self.store.mark_running(planned.run_id, self._info(planned))
+        for course in self.run.courses:
+            if course.status is None:
+                self.store.mark_running(course.planned.run_id, self._info(course.planned))
 
     def _info(self, planned: Planned) -> dict[str, Any]:
         step = self.run.step if self.run is not None else 0
@@ -332,8 +386,8 @@ class JobRunner:
         flops_done = float(sum(p.flops for p in ended))
         run = self.run
         if run is not None:
-            flops_done += run.step * run.flops_per_step
-        current = run.planned if run is not None else self.job.planned[min(len(ended), len(self.job.planned) - 1)]
+            flops_done += sum(c.step * c.flops_per_step for c in run.courses if c.planned.run_id not in self.statuses)
+        current = run.planned[0] if run is not None else self.job.planned[min(len(ended), len(self.job.planned) - 1)]
         return Progress(
             done=len(ended) == len(self.job.planned),
             run_id=current.run_id,
@@ -341,7 +395,7 @@ class JobRunner:
             steps=current.trial.steps,
             flops_done=flops_done,
             flops_total=float(self.job.flops),
-            train_loss=run.train_loss if run is not None else math.nan,
+            train_loss=run.courses[0].train_loss if run is not None else math.nan,
             statuses=dict(self.statuses),
         )
 

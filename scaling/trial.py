@@ -21,6 +21,7 @@ from scaling.schedules.cosine import Cosine
 from scaling.spec import Count, Frozen, NonNegativeCount, canonical
 from scaling.tokenizers import TokenizerSpec
 from scaling.tokenizers.byte import Byte
+from scaling.trainer import TrainerSpec
 
 SEMANTICS_VERSION = 1
 """Raised only when the same trial would yield another loss by design; every trial then runs again."""
@@ -46,6 +47,8 @@ class Trial(Frozen):
     """Which held-out windows are scored: all 2^20 bytes, or the nested 2^18 for small budgets."""
     repeat: bool = False
     """Whether the run may pass over its training tokens more than once."""
+    trainer: TrainerSpec | None = None
+    """The user's own training function; None: ours."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Trial:
@@ -74,9 +77,10 @@ class Trial(Frozen):
         seq_len = self.architecture.seq_len
         return self.tokens // seq_len * self.objective.predicted_per_window(seq_len)
 
-    def run_id(self, data_digest: str) -> str:
-        """16 hex digits that name this trial on this data."""
-        return _digest({"trial": canonical(self), "data": data_digest, "semantics": SEMANTICS_VERSION})
+    def run_id(self, data_digest: str, semantics: int | None = None) -> str:
+        """16 hex digits that name this trial on this data, under an earlier `semantics` version where one is given."""
+        version = SEMANTICS_VERSION if semantics is None else semantics
+        return _digest({"trial": canonical(self), "data": data_digest, "semantics": version})
 
     def lineage(self, data_digest: str) -> str:
         """16 hex digits shared by the rows of one trunk: the trial without horizon and decay.

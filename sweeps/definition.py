@@ -29,6 +29,7 @@ from scaling.optimizers import Optimizer
 from scaling.schedules import Schedule
 from scaling.spec import Count, Frozen, Member, NonNegativeCount, canonical, members
 from scaling.tokenizers import Tokenizer
+from scaling.trainer import Trainer, from_target
 from sweeps.designs import Design
 from sweeps.problems import report_errors
 from sweeps.recipes import Recipe
@@ -97,6 +98,8 @@ else:
     RecipeSettings = settings_of("sweeps.recipes", Recipe, complete=True)
     DesignSettings = settings_of("sweeps.designs", Design, complete=True)
 
+TrainerSettings = Annotated[Trainer, Shorthand(from_target, {"type": "string"})]
+
 SHARED = (
     "architecture",
     "objective",
@@ -108,6 +111,7 @@ SHARED = (
     "steps",
     "precision",
     "repeat",
+    "trainer",
 )
 """Fields of a sweep that are fields of each of its trials, under the same name."""
 
@@ -137,6 +141,8 @@ class Sweep(Frozen):
     """
     repeat: bool = False
     """Whether runs may pass over their training text more than once."""
+    trainer: TrainerSettings | None = None
+    """The user's own training function, `package.module:function`; left out, ours."""
     seeds: Annotated[tuple[NonNegativeCount, ...], Field(strict=False, min_length=1)] = (0,)
     recipe: RecipeSettings = Field(default="small-v1", validate_default=True)  # type: ignore[assignment]
     """Maps size and budget to depth, heads, batch, learning rate and warmup; unused by a grid."""
@@ -151,7 +157,8 @@ class Sweep(Frozen):
         for name in SHARED:
             value = getattr(self, name)
             if isinstance(value, Frozen):
-                out[name] = {"type": value.type, **value.model_dump(exclude_unset=True)}  # type: ignore[attr-defined]
+                tag = {"type": value.type} if hasattr(value, "type") else {}
+                out[name] = {**tag, **value.model_dump(exclude_unset=True)}
             elif value is not None:
                 out[name] = value
         return out
@@ -160,6 +167,11 @@ class Sweep(Frozen):
     def file(self) -> Path | None:
         """The file it was read from; None for a sweep made in Python."""
         return Path(self._source.file) if self._source is not None else None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file it was read from and those that it includes; none for a sweep made in Python."""
+        return tuple(Path(name) for name in self._source.files) if self._source is not None else ()
 
     def has(self, route: Route) -> bool:
         """Whether the sweep's file wrote a value at `route`; False for a sweep made in Python."""

@@ -173,6 +173,7 @@ class _Expansion:
             fixed_batch=self.settings.get("batch_tokens"),
             fixed_lr=self.settings["optimizer"].get("lr"),
             report=self.report,
+            schedule=self.sweep.settings["schedule"] if "schedule" in self.sweep.model_fields_set else None,
         )
 
     def _parts(self, data: Mapping[str, Any], cell: Cell | None) -> tuple[Architecture, Objective, Tokenizer] | None:

@@ -7,6 +7,7 @@ what the store lacks.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.errors import DiskError
 from scaling.job import Job
 from scaling.store import Store
 from sweeps.drain import Drain
@@ -62,11 +64,12 @@ def start_ray(workers: int, address: str | None) -> Any:
 
     if ray.is_initialized():
         return ray
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **quiet)
     else:
-        ray.init(num_cpus=workers, object_store_memory=100 << 20, **quiet)
+        # "local", or a cluster that somebody started on this machine would be joined.
+        ray.init(address="local", num_cpus=workers, object_store_memory=100 << 20, include_dashboard=False, **quiet)
     return ray
 
 
@@ -88,11 +91,14 @@ def _trainable() -> type:
             return True
 
         def step(self) -> dict[str, Any]:
-            stopping = self.flag.exists()
-            state = self.runner.progress() if stopping else self.runner.advance(SLICE_SECONDS, self.flag.exists)
-            if self.flag.exists():
-                self.runner.checkpoint()
-                stopping = True
+            try:
+                stopping = self.flag.exists()
+                state = self.runner.progress() if stopping else self.runner.advance(SLICE_SECONDS, self.flag.exists)
+                if self.flag.exists():
+                    self.runner.checkpoint()
+                    stopping = True
+            except DiskError as error:  # Not for Tune to try again: the driver ends the sweep.
+                return {"done": True, "progress": self.runner.progress(), "disk_error": str(error)}
             return {"done": state.done or stopping, "progress": state}
 
         def cleanup(self) -> None:
@@ -107,17 +113,18 @@ def run_on_ray(
     drain: Drain,
     progress: SweepProgress,
     *,
-    workers: int,
+    workers: int | None,
     address: str | None = None,
     gpus_per_trial: float = 0.0,
 ) -> None:
     """Runs `jobs`, longest first as given, on Ray until all are done or `drain` is requested.
 
+    `workers` None: as many at once as a cluster has room for.
+
     A job whose worker died more than MAX_LOST_WORKERS times has its unfinished trials recorded as failed.
     """
-    ray = start_ray(workers, address)
+    ray = start_ray(workers or 1, address)
     drain.install()  # ray.init puts its own handler on SIGTERM
-    drain.at_once = ray.shutdown
     try:
         for start in range(0, len(jobs), CHUNK):
             if drain.requested():
@@ -148,7 +155,7 @@ def _run_chunk(
     store_path: Path,
     drain: Drain,
     progress: SweepProgress,
-    workers: int,
+    workers: int | None,
     gpus_per_trial: float,
 ) -> None:
     from ray import tune
@@ -164,10 +171,14 @@ def _run_chunk(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             here.progress.update(trial.config["job"]["index"], result["progress"])
+            if "disk_error" in result:
+                here.drain.fail(DiskError(result["disk_error"]))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            log = str(trial.error_file or "worker process died")
-            _record_lost(here.jobs[trial.config["job"]["index"]], here.store, log)
+            try:
+                _record_lost(here.jobs[trial.config["job"]["index"]], here.store, trial.error_file)
+            except DiskError as error:
+                here.drain.fail(error)
 
     class Drained(tune.Stopper):  # type: ignore[misc]
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -178,9 +189,10 @@ def _run_chunk(
 
     scratch = tempfile.mkdtemp(prefix="scaling-tune-")
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # Its tracebacks go to the logs of lost trials.
     try:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(), {"cpu": 1, **({"gpu": gpus_per_trial} if gpus_per_trial else {})}),
+            tune.with_resources(_trainable(), _resources(gpus_per_trial)),
             param_space={
                 "job": tune.grid_search([{"index": i, "spec": jobs[i].model_dump_json()} for i in chunk]),
                 "store": str(store_path.resolve()),
@@ -202,12 +214,27 @@ def _run_chunk(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _record_lost(job: Job, store_path: Path, log: str) -> None:
+def _resources(gpus_per_trial: float) -> Any:
+    """What a trial asks of Ray: a core and a share of a GPU, or whole GPUs of one node."""
+    from ray import tune
+
+    if gpus_per_trial <= 1:
+        return {"cpu": 1, **({"gpu": gpus_per_trial} if gpus_per_trial else {})}
+    # One bundle: the process that trains must see every GPU of its trial.
+    return tune.PlacementGroupFactory([{"CPU": 1, "GPU": gpus_per_trial}], strategy="STRICT_PACK")
+
+
+def _record_lost(job: Job, store_path: Path, error_file: str | None) -> None:
+    """Publishes the failure of what a job left unfinished, with Tune's account of its errors as the log."""
     from scaling.row import row_of
 
     store = Store.open(store_path, write=True)
-    done = store.done()
+    text = "worker process died\n"
+    with contextlib.suppress(OSError):
+        text = Path(error_file or "").read_text(errors="replace") or text
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
     for planned in job.planned:
-        if planned.run_id not in done:
-            reason = f"worker process died {MAX_LOST_WORKERS + 1} times; log: {log}"
+        if not store.has(planned.run_id):
+            log = store.write_log(planned.run_id, text)
+            reason = f"lost {MAX_LOST_WORKERS + 1} times with its worker process: {last}; log: {log}"
             store.publish_failure(row_of(planned, "failed", reason, tokens_unique=planned.trial.tokens))

@@ -1,28 +1,30 @@
-"""The plan of a sweep: each trial's size, cost, time and memory, what the store already holds, the jobs left to run.
+"""The plan of a sweep: each trial's size, cost, time, memory and disk, what the store holds, the jobs left to run.
 
-Needs neither torch nor Ray. Time is exact FLOPs over a measured rate of one core (or device) by width, plus what a
-step and a trial cost whatever their size.
+Needs neither torch nor Ray. Times come from a measurement of this machine where there is one (`sweeps.calibration`).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from scaling.accounting import COUNTS
 from scaling.cost import trial_flops
-from scaling.execution import Rates
+from scaling.execution import MICRO_BATCH_TOKENS, can_compile, compiling_pays, micro_batch
 from scaling.job import Execution, Job, Planned
 from scaling.trial import SEMANTICS_VERSION, Trial
+from sweeps.calibration import CACHED_COMPILE_SECONDS, START_SECONDS, Calibration
 from sweeps.definition import Sweep
-from sweeps.designs.isoflop import IsoFlop
 from sweeps.expand import Wanted, expand, vocab_size
+from sweeps.packs import grouped
 
-MICRO_BATCH_TOKENS = 2048
-"""Tokens whose activations are held at once, at most, for the estimate of memory."""
+ROW_BYTES, CURVE_BYTES, EVAL_BYTES = 14_000, 14_000, 24_000
+"""A loose row, a curve of 200 points, and a held-out text's documents in parquet."""
+CHECKPOINT_BYTES = 2 * 12
+"""A parameter's float32 weight and two moments in the newest checkpoint and its reserve."""
 
 
 class Ledger(Protocol):
@@ -34,21 +36,8 @@ class Ledger(Protocol):
     def failed(self) -> Mapping[str, str]:
         """Reason by run id of runs that failed."""
 
-
-@dataclass(frozen=True)
-class Calibration:
-    """How fast trials run: FLOP/s by width, and seconds that a step and a trial cost beside their FLOPs."""
-
-    rates: Rates = field(default_factory=Rates)
-    seconds_per_step: float = 5e-4
-    seconds_per_trial: float = 1.0
-    measured: bool = False
-    """False for the shipped table, which is of another machine."""
-
-    def seconds(self, trial: Trial, flops: float) -> float:
-        """Estimated seconds of a trial on one worker."""
-        width = getattr(trial.architecture, "d_model", 64)
-        return flops / self.rates.at(width) + trial.steps * self.seconds_per_step + self.seconds_per_trial
+    def execution(self, run_id: str) -> Execution | None:
+        """How a run is to be executed, if that was ever fixed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,8 @@ class PlanRow:
     """One trial of a plan. `status`: to_run, finished, diverged, failed (will be tried again), or unknown.
 
     FLOPs are exact; `tokens_per_param` is by non-embedding parameters; `memory_bytes` is that of the trial's arrays,
-    the process apart; `epochs` is None while the corpus has not been counted.
+    the process apart; `epochs` is None while the corpus has not been counted. `seconds` is all a worker spends on the
+    trial: training, evaluation, compilation (once a shape) and the start. `flops_marginal` is what it costs in its job.
     """
 
     run_id: str | None
@@ -77,7 +67,12 @@ class PlanRow:
     lr: float
     seed: int
     seconds: float
+    seconds_training: float
+    seconds_compilation: float
+    compiled: bool
+    flops_marginal: float
     memory_bytes: int
+    disk_bytes: int
     labels: Mapping[str, float]
 
 
@@ -93,7 +88,14 @@ class Plan:
     vocab_size: int
     rows: tuple[PlanRow, ...]
     warnings: tuple[str, ...]
-    measured: bool
+    calibration: Calibration
+    notices: tuple[str, ...] = ()
+    """What is no warning but must be known: a semantics bump, where the times come from."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether the times are of this machine."""
+        return self.calibration.measured
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,8 +112,21 @@ class Plan:
         """Exact FLOPs of all rows."""
         return sum(row.flops for row in self.rows)
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that the rows, curves and evaluations of what is left will take in the store."""
+        return sum(row.disk_bytes for row in self.left)
+
+    def peak_disk_bytes(self, workers: int) -> int:
+        """Bytes that a run needs at most: what stays, and the checkpoints of the largest trials at work together."""
+        largest = sorted((row.params["total"] for row in self.left), reverse=True)[: max(1, workers)]
+        return self.disk_bytes + CHECKPOINT_BYTES * sum(largest)
+
     def wall_seconds(self, workers: int) -> float:
-        """Estimated seconds until the last of what is left ends, longest first on `workers` workers."""
+        """Estimated seconds until the last of what is left ends, longest first on `workers` workers.
+
+        Times hold for as many trials at once as were measured; more workers than cores share the cores.
+        """
         free = [0.0] * max(1, workers)
         for seconds in sorted((row.seconds for row in self.left), reverse=True):
             heapq.heapreplace(free, free[0] + seconds)
@@ -121,10 +136,12 @@ class Plan:
         """The plan as plain data.
 
         `{"sweep", "description", "design", "heldout", "data_digest": str|null, "vocab_size", "semantics_version",
-        "counts": {STATUS: n}, "flops", "flops_left", "workers", "seconds_left", "rates_measured", "warnings": [],
+        "counts": {STATUS: n}, "flops", "flops_left", "workers", "seconds_left", "rates_measured", "disk_bytes",
+        "peak_disk_bytes", "matmul_flops_per_s": number|null, "warnings": [], "notices": [],
         "trials": [{"run_id": str|null, "status", "architecture", "objective", "n_layer", "d_model", "n_head",
         "params": {"total", "non_embedding", "non_embedding_head"}, "budget": FLOPs|null, "flops", "tokens",
-        "tokens_per_param", "epochs": number|null, "steps", "batch_tokens", "lr", "seed", "seconds", "memory_bytes",
+        "tokens_per_param", "epochs": number|null, "steps", "batch_tokens", "lr", "seed", "seconds",
+        "seconds_training", "seconds_compilation", "compiled", "flops_marginal", "memory_bytes", "disk_bytes",
         "labels": {"size_target", "learning_rate_factor", "batch_factor"}}]}`; `labels` is empty for a grid.
         """
         return {
@@ -141,7 +158,11 @@ class Plan:
             "workers": workers,
             "seconds_left": self.wall_seconds(workers),
             "rates_measured": self.measured,
+            "disk_bytes": self.disk_bytes,
+            "peak_disk_bytes": self.peak_disk_bytes(workers),
+            "matmul_flops_per_s": self.calibration.matmul_flops_per_s,
             "warnings": list(self.warnings),
+            "notices": list(self.notices),
             "trials": [asdict(row) for row in self.rows],
         }
 
@@ -154,25 +175,35 @@ def plan(
     vocabulary: int | None = None,
     tokens_available: int | None = None,
     calibration: Calibration | None = None,
+    compile_trials: bool | None = None,
 ) -> Plan:
     """The plan of a sweep against a store.
 
     `digest`, `vocabulary` (size) and `tokens_available` (of the training stream) come from the prepared corpus. Without
-    a digest run ids and states are unknown; without a vocabulary the tokenizer's own figure is used.
+    a digest run ids and states are unknown; without a vocabulary the tokenizer's own figure is used. `calibration` is
+    this machine's (None: the shipped table); `compile_trials` is what `run` will be told.
 
     Raises:
         SweepError: the definition asks for what cannot be (see `expand`).
     """
+    from sweeps.plan_checks import notices_of, warnings_of
+
     speed = calibration or Calibration()
     wanted = expand(sweep)
     done = store.done() if store is not None and digest is not None else {}
     failed = store.failed() if store is not None and digest is not None else {}
     size = vocabulary or vocab_size(wanted[0].trial.tokenizer)
+    ids = [item.trial.run_id(digest) if digest is not None else None for item in wanted]
+    statuses = ["unknown" if i is None else done.get(i, "failed" if i in failed else "to_run") for i in ids]
+    how = _executions(wanted, ids, statuses, size, store, speed, compile_trials)
+    marginal = _marginal(wanted, digest or "", size)
+    seen: set[Any] = set()
     rows = []
-    for item in wanted:
-        run_id = item.trial.run_id(digest) if digest is not None else None
-        status = "unknown" if run_id is None else done.get(run_id, "failed" if run_id in failed else "to_run")
-        rows.append(_row(item, run_id, status, vocabulary, tokens_available, speed))
+    for item, run_id, status, execution in zip(wanted, ids, statuses, how, strict=True):
+        first = _shape(item.trial) not in seen
+        if status not in ("finished", "diverged"):
+            seen.add(_shape(item.trial))
+        rows.append(_row(item, run_id, status, size, tokens_available, speed, execution, first, marginal[item.trial]))
     return Plan(
         sweep=sweep.name,
         description=sweep.description,
@@ -181,9 +212,51 @@ def plan(
         data_digest=digest,
         vocab_size=size,
         rows=tuple(rows),
-        warnings=tuple(_warnings(sweep, rows)),
-        measured=speed.measured,
+        warnings=tuple(warnings_of(sweep, wanted, rows)),
+        calibration=speed,
+        notices=tuple(notices_of(wanted, digest, done)),
     )
+
+
+def _executions(
+    wanted: list[Wanted],
+    ids: list[str | None],
+    statuses: list[str],
+    size: int,
+    store: Ledger | None,
+    speed: Calibration,
+    compile_trials: bool | None,
+) -> list[tuple[bool, int]]:
+    """Whether each trial is compiled and its micro-batch: as the store fixed it, else as `run` would choose."""
+    left = [w.trial for w, status in zip(wanted, statuses, strict=True) if status not in ("finished", "diverged")]
+    together: dict[Any, float] = defaultdict(float)
+    for trial in left:
+        together[_shape(trial)] += sum(trial_flops(trial, size).values())
+    largest = MICRO_BATCH_TOKENS * (1 if speed.machine.get("device", "cpu") == "cpu" else 64)
+    found = []
+    for item, run_id in zip(wanted, ids, strict=True):
+        trial = item.trial
+        fixed = store.execution(run_id) if store is not None and run_id is not None else None
+        if fixed is not None:
+            found.append((fixed.compiled, fixed.micro_batch_tokens))
+            continue
+        share = max(1.0, together[_shape(trial)] / sum(trial_flops(trial, size).values()))
+        pays = compiling_pays(trial, size, share) if compile_trials is None else compile_trials
+        compiled = pays and trial.trainer is None and trial.precision != "fp64" and can_compile() is None
+        found.append((compiled, micro_batch(trial, largest)))
+    return found
+
+
+def _shape(trial: Trial) -> Any:
+    """What trials must share to be trained by one compiled graph."""
+    return trial.architecture, trial.objective, trial.precision, trial.batch_tokens
+
+
+def _marginal(wanted: list[Wanted], digest: str, size: int) -> dict[Trial, float]:
+    """FLOPs of each trial in the job that would hold it."""
+    planned = to_planned(wanted, digest, size, "", lambda trial, vocabulary: Execution())
+    by_id = {p.run_id: p.trial for p in planned}
+    return {by_id[run_id]: float(flops) for job in jobs(planned) for run_id, flops in job.flops_marginal.items()}
 
 
 def to_planned(
@@ -210,9 +283,27 @@ def to_planned(
 
 
 def jobs(planned: Iterable[Planned], done: Collection[str] = ()) -> list[Job]:
-    """A job for each run that is not done (run ids), longest first by exact FLOPs."""
-    left = [Job(planned=(item,)) for item in planned if item.run_id not in done]
-    return sorted(left, key=lambda job: (-job.flops, job.planned[0].run_id))
+    """A job for each run that is not done (run ids), longest first by the FLOPs it takes.
+
+    The runs that branch off one trunk (same lineage, same warmup in steps, same execution) share a job, ascending by
+    steps; so do those of a pack.
+    """
+    left = [item for item in planned if item.run_id not in done]
+    groups: dict[Any, list[Planned]] = defaultdict(list)
+    for item in left:
+        if item.execution.pack == 1:
+            groups[_trunk(item)].append(item)
+    found = grouped(item for item in left if item.execution.pack > 1)
+    found += [Job(planned=tuple(sorted(g, key=lambda p: (p.trial.steps, p.run_id)))) for g in groups.values()]
+    return sorted(found, key=lambda job: (-sum(job.flops_marginal.values()), job.planned[0].run_id))
+
+
+def _trunk(item: Planned) -> Any:
+    """What runs of one trunk agree in; a run that shares no trunk stands alone."""
+    schedule, steps = item.trial.schedule, item.trial.steps
+    if schedule.branch_step(steps) is None:
+        return item.run_id
+    return item.lineage, schedule.warmup_of(steps), item.execution
 
 
 def memory_bytes(trial: Trial, vocabulary: int) -> int:
@@ -234,14 +325,24 @@ def memory_bytes(trial: Trial, vocabulary: int) -> int:
 
 
 def _row(
-    item: Wanted, run_id: str | None, status: str, vocabulary: int | None, available: int | None, speed: Calibration
+    item: Wanted,
+    run_id: str | None,
+    status: str,
+    size: int,
+    available: int | None,
+    speed: Calibration,
+    execution: tuple[bool, int],
+    first_of_shape: bool,
+    flops_marginal: float,
 ) -> PlanRow:
     trial = item.trial
-    size = vocabulary or vocab_size(trial.tokenizer)
     count = trial.architecture.params(size)
     flops = float(sum(trial_flops(trial, size).values()))
     limits = [n for n in (available, trial.corpus.unique_tokens) if n is not None]
     shape = {name: getattr(trial.architecture, name, None) for name in ("n_layer", "d_model", "n_head")}
+    compiled, micro_batch_tokens = execution
+    training = speed.training_seconds(trial, size, compiled, micro_batch_tokens) * flops_marginal / flops
+    compilation = (speed.compile_s if first_of_shape else CACHED_COMPILE_SECONDS) if compiled else 0.0
     return PlanRow(
         run_id=run_id,
         status=status,
@@ -258,50 +359,12 @@ def _row(
         batch_tokens=trial.batch_tokens,
         lr=trial.optimizer.lr,
         seed=trial.seed,
-        seconds=speed.seconds(trial, flops),
+        seconds=training + compilation + speed.evaluation_seconds(trial, size, compiled) + START_SECONDS,
+        seconds_training=training,
+        seconds_compilation=compilation,
+        compiled=compiled,
+        flops_marginal=flops_marginal,
         memory_bytes=memory_bytes(trial, size),
+        disk_bytes=ROW_BYTES + CURVE_BYTES + EVAL_BYTES,
         labels=dict(item.labels),
     )
-
-
-def _warnings(sweep: Sweep, rows: Sequence[PlanRow]) -> list[str]:
-    found = []
-    sizes = {row.params["non_embedding"] for row in rows}
-    if len(sizes) < 3:
-        found.append(f"{len(sizes)} distinct sizes: a law in N needs at least 3, better 5")
-    if isinstance(sweep.design, IsoFlop):
-        found += _isoflop_warnings(sweep.design, rows)
-    over = [row for row in rows if row.epochs is not None and row.epochs > 1.0]
-    if over:
-        most = max(row.epochs or 0.0 for row in over)
-        what = "which repeat: true allows" if sweep.repeat else "which is refused unless repeat: true"
-        found.append(f"{len(over)} trials see their training text more than once (up to {most:.1f} epochs), {what}")
-    failed = sum(row.status == "failed" for row in rows)
-    if failed:
-        found.append(f"{failed} trials failed before and will be tried again")
-    return found
-
-
-def _isoflop_warnings(design: IsoFlop, rows: Sequence[PlanRow]) -> list[str]:
-    found = []
-    by_budget: dict[float, set[int]] = defaultdict(set)
-    for row in rows:
-        by_budget[row.budget or 0.0].add(row.params[design.sizes.count])
-    for budget, sizes in sorted(by_budget.items()):
-        if len(sizes) < 3:
-            found.append(f"budget {budget:g}: {len(sizes)} distinct sizes, and a parabola needs at least 3")
-        if len(sizes) < len(design.sizes):
-            found.append(
-                f"budget {budget:g}: {len(design.sizes)} sizes asked for gave only {len(sizes)} distinct shapes"
-            )
-        if design.sizes.centre is not None:
-            centre = design.sizes.centre.at(budget)
-            below, above = sum(n < centre for n in sizes), sum(n > centre for n in sizes)
-            if min(below, above) < 2:
-                found.append(
-                    f"budget {budget:g}: {below} sizes below and {above} above the centre {centre:.3g};"
-                    " with fewer than 2 on a side the minimum may not be bracketed"
-                )
-    if len(by_budget) < 3:
-        found.append(f"{len(by_budget)} budgets: an exponent with an interval needs at least 3")
-    return found

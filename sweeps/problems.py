@@ -54,6 +54,8 @@ def report_errors(error: ValidationError, model: type[BaseModel], data: Any, rep
         loc = item["loc"]
         if item["type"] == "missing" and loc in meant:
             continue  # it is there, misspelt, and reported as such
+        if item["type"] == "too_short" and any(e["loc"][: len(loc)] == loc != e["loc"] for e in errors):
+            continue  # it holds values, all of them wrong, and reported as such
         route = _route(loc, data, keep_last=item["type"] in ("missing", "extra_forbidden"))
         annotation = _annotation(model, loc[:-1] if item["type"] == "extra_forbidden" else loc)
         if item["type"] in ("union_tag_invalid", "union_tag_not_found") and _at(data, route, "type") is not None:
@@ -121,6 +123,8 @@ def _annotation(model: Any, loc: Sequence[Any]) -> Any:
         classes = _classes(current)
         if isinstance(step, int):
             current = next((get_args(c)[0] for c in _options(current) if get_args(c)), None)
+        elif not classes and any(get_origin(o) is dict for o in _options(current)):
+            current = next(get_args(o)[1] for o in _options(current) if get_origin(o) is dict)
         elif len(classes) == 1 and step in classes[0].model_fields:
             current = _field_annotation(classes[0], step)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING
 
 from scaling.job import Job, Progress
@@ -15,15 +15,29 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LINE_SECONDS = 60.0
+LOOK_SECONDS = 2.0
 
 
 class SweepProgress:
-    """Follows the jobs of one launch. `already` trials were in the store before."""
+    """Follows the jobs of one launch. `already` trials were in the store before.
+
+    `ceiling` is what the workers could reach together in matrix products (FLOP/s), where this machine was measured;
+    `at_work` counts the trials that have begun, also those that still compile and have reported nothing.
+    """
 
     def __init__(
-        self, name: str, jobs: Sequence[Job], already: int, *, quiet: bool = False, out: IO[str] | None = None
+        self,
+        name: str,
+        jobs: Sequence[Job],
+        already: int,
+        *,
+        quiet: bool = False,
+        out: IO[str] | None = None,
+        ceiling: float | None = None,
+        at_work: Callable[[], int] | None = None,
     ):
-        self.name, self.jobs, self.already, self.quiet = name, jobs, already, quiet
+        self.at_work, self._seen_at_work, self._next_look = at_work, 0, 0.0
+        self.name, self.jobs, self.already, self.quiet, self.ceiling = name, jobs, already, quiet, ceiling
         self.out = out or sys.stderr
         self.total_flops = float(sum(job.flops for job in jobs))
         self.trials = sum(len(job.planned) for job in jobs)
@@ -80,20 +94,30 @@ class SweepProgress:
     def line(self) -> str:
         """One line of where the sweep stands."""
         count = Counter(self.statuses.values())
-        running = sum(not s.done and s.step > 0 for s in self.states.values())
+        running = max(sum(not s.done and s.step > 0 for s in self.states.values()), self._begun())
         parts = [f"{count['finished'] + self.already}/{self.trials + self.already} finished", f"{running} running"]
         parts += [f"{count[s]} {s}" for s in ("failed", "diverged") if count[s]]
         share = self.flops_done / self.total_flops if self.total_flops else 1.0
         elapsed = time.monotonic() - self.started
-        parts += [
-            f"{share:.0%} of FLOPs",
-            f"{self.flops_done / max(elapsed, 1e-9) / 1e9:.0f} GFLOP/s",
-            duration(elapsed),
-        ]
+        parts += [f"{share:.0%} of FLOPs", self._throughput(elapsed), duration(elapsed)]
         left = self.seconds_left()
         if left is not None and share < 1:
             parts.append(f"about {duration(left)} left")
         return f"{self.name}: " + ", ".join(parts)
+
+    def _begun(self) -> int:
+        """Trials at work, looked up every LOOK_SECONDS while there are any."""
+        present = time.monotonic()
+        if self.at_work is not None and present >= self._next_look:
+            self._next_look = present + LOOK_SECONDS
+            self._seen_at_work = self.at_work()
+        return self._seen_at_work
+
+    def _throughput(self, elapsed: float) -> str:
+        """The pace so far, and its share of what the machine's matrix products reach."""
+        pace = self.flops_done / max(elapsed, 1e-9)
+        shown = f"{pace / 1e9:.3g} GFLOP/s" if pace < 1e12 else f"{pace / 1e12:.3g} TFLOP/s"
+        return shown + (f" ({pace / self.ceiling:.0%} of matmul)" if self.ceiling else "")
 
     def _table(self) -> RenderableType:
         from rich.progress_bar import ProgressBar

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from scaling.cost import trial_flops
 from scaling.errors import CorpusError, InputError
 from scaling.job import Execution, Job, Planned
+from scaling.provenance import cores
 from scaling.store import Store
+from scaling.trainer import resolve
 from scaling.trial import Trial
+from sweeps.ahead import CompileAhead
 from sweeps.definition import Sweep, load_sweep
 from sweeps.drain import Drain
 from sweeps.expand import Wanted, expand
+from sweeps.packs import MAX_PACK, packable, shape_of, sizes
 from sweeps.plan import Plan, jobs, plan, to_planned
+from sweeps.plan_checks import LEAST_RATES, edges_of
 from sweeps.progress import SweepProgress
 
 
@@ -34,6 +38,8 @@ class Outcome:
     drained: bool
     failures: dict[str, str]
     """Reason by run id."""
+    notes: tuple[str, ...] = ()
+    """What the rows show of the sweep itself: best learning rates at the edge of those tried."""
 
     @property
     def exit_status(self) -> int:
@@ -49,7 +55,7 @@ class Outcome:
         return dict(sorted(found.items()))
 
     def to_json(self) -> dict[str, Any]:
-        """`{"sweep", "store", "counts": {STATUS: n}, "ran", "drained", "failures": {RUN_ID: REASON}}`."""
+        """`{"sweep", "store", "counts": {STATUS: n}, "ran", "drained", "failures": {RUN_ID: REASON}, "notes": []}`."""
         return {
             "sweep": self.sweep,
             "store": str(self.store),
@@ -57,6 +63,7 @@ class Outcome:
             "ran": self.ran,
             "drained": self.drained,
             "failures": self.failures,
+            "notes": list(self.notes),
         }
 
     @property
@@ -66,7 +73,11 @@ class Outcome:
         lines = [f"{self.sweep}: {counts} of {len(self.statuses)} trials; {self.ran} ran now; store {self.store}"]
         if self.drained:
             lines.append("stopped in time; rerun to go on where it left off")
-        lines += [f"failed {run_id}: {reason}" for run_id, reason in sorted(self.failures.items())]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [
+            f"failed {run_id}: {reason.replace('log: logs/', f'log: {self.store}/logs/')}"
+            for run_id, reason in sorted(self.failures.items())
+        ]
         return lines
 
 
@@ -87,6 +98,7 @@ def prepare_sweep(source: str | Path | Sweep, overrides: Sequence[str] = (), *, 
     Raises:
         SweepError: the definition is wrong.
         CorpusError: the corpus cannot be read, or is shorter than a trial needs.
+        InputError: a trainer cannot be imported or called.
     """
     from scaling.corpora.order import check_supply
     from scaling.corpora.prepare import prepare
@@ -95,22 +107,77 @@ def prepare_sweep(source: str | Path | Sweep, overrides: Sequence[str] = (), *, 
     wanted = expand(sweep)
     if not wanted:
         raise InputError(f"sweep {sweep.name} defines no trial")
+    for trainer in dict.fromkeys(w.trial.trainer for w in wanted):
+        if trainer is not None:
+            resolve(trainer)
     sample = wanted[0].trial
     say = None if quiet else lambda text: print(text, flush=True)
     corpus = prepare(sample.corpus, sample.tokenizer, progress=say)
-    longest = max((w.trial for w in wanted), key=lambda t: t.tokens)
-    check_supply(longest.tokens, corpus, longest.corpus.unique_tokens, longest.repeat)
+    whole = sample.corpus.model_copy(update={"unique_tokens": None})
     for item in wanted:
-        if (item.trial.corpus, item.trial.tokenizer) != (sample.corpus, sample.tokenizer):
+        trial = item.trial
+        if (trial.corpus.model_copy(update={"unique_tokens": None}), trial.tokenizer) != (whole, sample.tokenizer):
             raise CorpusError(f"sweep {sweep.name} mixes corpora or tokenizers; write one sweep for each")
+        check_supply(trial.tokens, corpus, trial.corpus.unique_tokens, trial.repeat)
     return Prepared(sweep, wanted, corpus.digest, corpus.vocabulary.size, corpus.n_train)
 
 
-def plan_sweep(source: str | Path | Sweep, store_path: Path | None = None, overrides: Sequence[str] = ()) -> Plan:
-    """The plan of a sweep against a store (which need not exist)."""
+def plan_sweep(
+    source: str | Path | Sweep,
+    store_path: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    workers: int | None = None,
+    calibrate: str = "never",
+    compile_trials: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """The plan of a sweep against a store (which need not exist).
+
+    Args:
+        source: a sweep file or definition.
+        store_path: what is done is subtracted.
+        overrides: `a.b=c` settings that win over the file.
+        workers: trials at once, for which times are given; None: one a core.
+        calibrate: `missing` measures this machine (some seconds) where that was never done, `always` measures anew,
+            `never` takes what is cached, else the shipped table.
+        compile_trials: force compiled or eager; None: by each shape's cost. True also measures compiled graphs.
+        say: told that a measurement begins.
+    """
+    from sweeps import measure
+    from sweeps.calibration import load
+
     ready = prepare_sweep(source, overrides)
     store = Store.open(store_path) if store_path is not None and store_path.exists() else None
-    return plan(ready.sweep, store, digest=ready.digest, vocabulary=ready.vocab_size, tokens_available=ready.n_train)
+    count, precision = workers or cores(), ready.wanted[0].trial.precision
+    done = store.done() if store is not None else {}
+    if calibrate == "missing" and all(w.trial.run_id(ready.digest) in done for w in ready.wanted):
+        calibrate = "never"
+    if calibrate == "never":
+        calibration = load(count, precision)
+    else:
+        compiled = compile_trials is True
+        calibration = measure.calibrate(count, precision=precision, when=calibrate, compiled=compiled, say=say)
+    found = plan(
+        ready.sweep,
+        store,
+        digest=ready.digest,
+        vocabulary=ready.vocab_size,
+        tokens_available=ready.n_train,
+        calibration=calibration,
+        compile_trials=compile_trials,
+    )
+    return replace(found, warnings=(*found.warnings, *_edges(ready, store)))
+
+
+def _edges(ready: Prepared, store: Store | None) -> list[str]:
+    """Where the best of the learning rates that were tried lies at the edge of them."""
+    if store is None or len({w.trial.optimizer.lr for w in ready.wanted}) < LEAST_RATES:
+        return []
+    rows = store.rows()
+    rows = rows[rows["status"] == "finished"]
+    losses = {str(i): float(v) for i, v in zip(rows["run_id"], rows["loss"], strict=True)}
+    return edges_of(ready.wanted, ready.digest, losses)
 
 
 def default_store(sweep: Sweep) -> Path:
@@ -118,34 +185,24 @@ def default_store(sweep: Sweep) -> Path:
     return Path("runs") / sweep.name
 
 
-def run_sweep(
-    source: str | Path | Sweep,
-    store_path: Path | None = None,
-    *,
-    workers: int | None = None,
-    address: str | None = None,
-    gpus_per_trial: float = 0.0,
-    serial: bool = False,
-    limit: int | None = None,
-    seconds: float | None = None,
-    overrides: Sequence[str] = (),
-    quiet: bool = False,
-    compile_trials: bool | None = None,
-) -> Outcome:
+class LaunchOptions(TypedDict, total=False):
+    """Keywords of `run_sweeps`, which says what they mean."""
+
+    workers: int | None
+    address: str | None
+    gpus_per_trial: float
+    serial: bool
+    limit: int | None
+    seconds: float | None
+    overrides: Sequence[str]
+    quiet: bool
+    compile_trials: bool | None
+    pack: int | None
+
+
+def run_sweep(source: str | Path | Sweep, store_path: Path | None = None, **options: Unpack[LaunchOptions]) -> Outcome:
     """Runs what a store lacks of a sweep; see `run_sweeps`, which this calls with one sweep."""
-    (outcome,) = run_sweeps(
-        [source],
-        store_path,
-        workers=workers,
-        address=address,
-        gpus_per_trial=gpus_per_trial,
-        serial=serial,
-        limit=limit,
-        seconds=seconds,
-        overrides=overrides,
-        quiet=quiet,
-        compile_trials=compile_trials,
-    )
+    (outcome,) = run_sweeps([source], store_path, **options)
     return outcome
 
 
@@ -162,6 +219,7 @@ def run_sweeps(
     overrides: Sequence[str] = (),
     quiet: bool = False,
     compile_trials: bool | None = None,
+    pack: int | None = None,
 ) -> list[Outcome]:
     """Runs what a store lacks of several sweeps as one launch, longest trials first.
 
@@ -177,12 +235,14 @@ def run_sweeps(
         overrides: `a.b=c` settings that win over the files.
         quiet: show no progress.
         compile_trials: force compiled or eager; None: by each shape's cost.
+        pack: train at most so many trials of one shape side by side; None: 64 on a GPU, none on a CPU.
 
     Raises:
         InputError: anything wrong with the input, before any work starts.
         Interrupted: on SIGINT or SIGTERM, after running trials were checkpointed.
     """
     started = time.monotonic()
+    check_gpus(gpus_per_trial, serial)
     prepared = [prepare_sweep(source, overrides, quiet=quiet) for source in sources]
     store_path = store_path or default_store(prepared[0].sweep)
     store = Store.create(store_path)
@@ -192,9 +252,13 @@ def run_sweeps(
     drained = False
     if missing:
         for ready in prepared:
-            if ready.sweep.file is not None:
-                store.record_sweep(ready.sweep.file)
-        planned = _planned(prepared, store, done, compile_trials)
+            for file in ready.sweep.files:
+                store.record_sweep(file)
+        if gpus_per_trial > 1 and any(w.trial.trainer is None for _, w in missing):
+            raise InputError(
+                f"--gpus-per-trial {gpus_per_trial:g}: the built-in trainer uses one GPU; give 1 or less, or a trainer"
+            )
+        planned = _planned(prepared, store, done, compile_trials, gpus_per_trial, pack)
         launched = jobs(planned)[: limit or None]
         if seconds is not None:
             seconds -= time.monotonic() - started
@@ -205,13 +269,18 @@ def run_sweeps(
 
 
 def _planned(
-    prepared: Sequence[Prepared], store: Store, done: dict[str, str], compile_trials: bool | None
+    prepared: Sequence[Prepared],
+    store: Store,
+    done: dict[str, str],
+    compile_trials: bool | None,
+    gpus_per_trial: float,
+    pack: int | None,
 ) -> list[Planned]:
     """What is missing, each trial with the execution it had before or the one chosen now."""
     found: dict[str, Planned] = {}
     for ready in prepared:
         left = [w for w in ready.wanted if w.trial.run_id(ready.digest) not in done]
-        chooser = ExecutionChooser([w.trial for w in left], ready.vocab_size, compile_trials)
+        chooser = ExecutionChooser([w.trial for w in left], ready.vocab_size, compile_trials, gpus_per_trial, pack)
         for item in to_planned(left, ready.digest, ready.vocab_size, ready.sweep.name, chooser):
             fixed = store.execution(item.run_id) or store.fix_execution(item.run_id, item.execution)
             found.setdefault(item.run_id, item.model_copy(update={"execution": fixed}))
@@ -221,8 +290,16 @@ def _planned(
 class ExecutionChooser:
     """Chooses executions for trials launched together: a shape is compiled where its trials together repay it."""
 
-    def __init__(self, trials: Sequence[Trial], vocab_size: int, compile_trials: bool | None = None) -> None:
-        self.compile_trials = compile_trials
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        vocab_size: int,
+        compile_trials: bool | None = None,
+        gpus_per_trial: float = 0.0,
+        pack: int | None = None,
+    ) -> None:
+        self.compile_trials, self.gpus_per_trial = compile_trials, gpus_per_trial
+        self.pack, self._trials, self._vocab_size = pack, list(trials), vocab_size
         self._flops: dict[Any, float] = defaultdict(float)
         for trial in trials:
             self._flops[self._shape(trial)] += sum(trial_flops(trial, vocab_size).values())
@@ -233,7 +310,16 @@ class ExecutionChooser:
 
         own = sum(trial_flops(trial, vocab_size).values())
         share = self._flops[self._shape(trial)] / own
-        return choose_execution(trial, vocab_size, compile_trials=self.compile_trials, share=share)
+        # Whether the user's own code compiles anything is its own affair.
+        compiled = self.compile_trials if trial.trainer is None else False
+        chosen = choose_execution(trial, vocab_size, compile_trials=compiled, share=share)
+        if chosen.device == "cuda" and 0 < self.gpus_per_trial < 1:
+            chosen = chosen.model_copy(update={"memory_fraction": self.gpus_per_trial})
+        largest = self.pack or (MAX_PACK if chosen.device == "cuda" else 1)
+        members = 1 if largest == 1 else sizes(self._trials, vocab_size, largest).get(shape_of(trial), 1)
+        if members > 1 and packable(trial, vocab_size):
+            return chosen.model_copy(update={"pack": members})
+        return chosen
 
     @staticmethod
     def _shape(trial: Trial) -> Any:
@@ -256,7 +342,20 @@ def _launch(
     name = ", ".join(ready.sweep.name for ready in prepared)
     with ExitStack() as stack:
         drain = stack.enter_context(Drain(store_path, seconds))
-        progress = stack.enter_context(SweepProgress(name, launched, already, quiet=quiet))
+        ceiling = _ceiling(prepared, 1 if serial else workers or cores()) if address is None else None
+        store = Store.open(store_path)
+        if address is None:
+            stack.enter_context(CompileAhead(launched, 1 if serial else workers or cores(), cores()))
+        progress = stack.enter_context(
+            SweepProgress(
+                name,
+                launched,
+                already,
+                quiet=quiet,
+                ceiling=ceiling,
+                at_work=lambda: sum(not note["stale"] for note in store.running().values()),
+            )
+        )
         if serial:
             from sweeps.serial import run_serial
 
@@ -269,7 +368,7 @@ def _launch(
                 store_path,
                 drain,
                 progress,
-                workers=workers or cores(),
+                workers=workers or (cores() if address is None else None),
                 address=address,
                 gpus_per_trial=gpus_per_trial,
             )
@@ -277,9 +376,25 @@ def _launch(
         return drain.requested()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def check_gpus(gpus_per_trial: float, serial: bool = False) -> None:
+    """Raises InputError where a share of GPUs is neither a fraction of one nor a whole number of them."""
+    fraction = 0.0 <= gpus_per_trial <= 1.0
+    if not fraction and not (gpus_per_trial > 0 and float(gpus_per_trial).is_integer()):
+        raise InputError(
+            f"--gpus-per-trial {gpus_per_trial:g}: give a fraction of one GPU, as 0.25, or a whole number of them"
+        )
+    if serial and gpus_per_trial:
+        raise InputError("--gpus-per-trial shares GPUs among the workers of Ray; leave it out with --serial")
+
+
+def _ceiling(prepared: Sequence[Prepared], workers: int) -> float | None:
+    """FLOP/s of matrix products that so many workers reach together here; None where that was not measured."""
+    from sweeps.calibration import at_once, load
+
+    known = load(workers, prepared[0].wanted[0].trial.precision)
+    if known is None or known.matmul_flops_per_s is None:
+        return None
+    return known.matmul_flops_per_s * at_once(workers)
 
 
 def _outcome(ready: Prepared, store_path: Path, ran: set[str], drained: bool) -> Outcome:
@@ -294,4 +409,5 @@ def _outcome(ready: Prepared, store_path: Path, ran: set[str], drained: bool) ->
         ran=sum(i in ran and statuses[i] in ("finished", "diverged") for i in ids),
         drained=drained and "missing" in statuses.values(),
         failures={i: failed[i] for i in ids if statuses[i] == "failed"},
+        notes=tuple(_edges(ready, store)),
     )

@@ -8,6 +8,11 @@ from sweeps.definition import Sweep
 
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 
+_INCLUDE = {
+    "description": "Files to start from, relative to this one; what is written here wins.",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+}
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -15,6 +20,7 @@ def sweep_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a sweep file, short forms such as `objective: causal` included."""
     schema = _named(Sweep.model_json_schema(mode="validation"))
     schema.pop("title", None)
+    schema["properties"]["include"] = _INCLUDE
     return {"$schema": DIALECT, "title": "scaling sweep definition", **schema}
 
 

@@ -69,6 +69,9 @@ design:
 #       optimizer.lr: [1e-3, 3e-3]
 #       batch_tokens: [256]
 #       tokens: [1e6]           # or steps, or flops
+#
+# and trunk (horizons on one warmup-stable-decay trunk), repetition, batch, tuning, zip, sample: docs/sweeps.md.
+# include: base.yaml starts from another file; trainer: package.module:function runs your own training code.
 """
 
 

@@ -6,6 +6,7 @@ positions of flow collections and of single scalars, and lets aliases be counted
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class Source:
     data: dict[str, Any]
     values: dict[Route, Place] = field(repr=False)
     keys: dict[Route, Place] = field(repr=False)
+    files: tuple[str, ...] = ()
+    """The files it was read from, the sweep's own first."""
 
     def place(self, route: Route, key: bool = False) -> Place:
         """The place of the value at `route` (of its key, if asked), or of its nearest container."""
@@ -72,12 +75,14 @@ def dotted(route: Route) -> str:
 
 
 def read_source(path: str | Path, overrides: Sequence[str] = ()) -> Source:
-    """Reads a sweep file and applies overrides of the form `a.b=c`, `c` being YAML.
+    """Reads a sweep file with what it includes and applies overrides of the form `a.b=c`, `c` being YAML.
 
     Raises:
         SweepError: unreadable, too large, not UTF-8, not YAML, empty, not a mapping, duplicate keys, a bad override.
     """
-    source = parse_source(_text(Path(path)), str(path))
+    from sweeps.include import read_composed
+
+    source = read_composed(path)
     for override in overrides:
         _override(source, override)
     return source
@@ -94,7 +99,7 @@ def parse_source(text: str, file: str) -> Source:
         place = values[()]
         message = f"must be a mapping of fields to values, not {kind(data)}"
         raise SweepError([Problem(file, place.line, place.column, "file", message)])
-    return Source(file, data, values, keys)
+    return Source(file, data, values, keys, (file,))
 
 
 def kind(value: Any) -> str:
@@ -111,7 +116,9 @@ def kind(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a sweep file. Raises SweepError where it cannot be read, is too large, or is not UTF-8."""
+
     def refuse(message: str, line: int = 1, column: int = 1) -> SweepError:
         return SweepError([Problem(str(path), line, column, "file", message)])
 
@@ -284,7 +291,9 @@ def _override(source: Source, override: str) -> None:
         raise refuse("must look like field.inner=value")
     parent: Any = source.data
     route: Route = ()
-    rest = name.strip()
+    rest = re.sub(r"\[(\d+)\]", r".\1", name.strip())
+    if rest.split(".")[0] == "include":
+        raise refuse("is read before --set; write it into the file")
     while True:
         step, rest = _next_step(parent, rest)
         if isinstance(parent, list):

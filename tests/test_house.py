@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ANALYSIS_MAY_TAKE = ("scaling.store", "scaling.accounting", "scaling.errors", "scaling.spec")
-SWEEPS_WITH_ANALYSIS = ("sweeps/plan", "sweeps/studies/")
+SWEEPS_WITH_ANALYSIS = ("sweeps/plan", "sweeps/power.py", "sweeps/studies/")
 
 
 def modules(package: str) -> list[Path]:

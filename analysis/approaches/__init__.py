@@ -12,9 +12,11 @@ def list_approaches() -> list[dict[str, str]]:
 
 
 def get_approach(name: str) -> Approach:
-    """The approach of that name.
+    """The approach of that name, or a variant of it: `parametric`, `parametric:kaplan_joint`.
 
     Raises:
         InputError: there is none.
     """
-    return named("approach", name, classes(__name__, Approach))()  # type: ignore[type-abstract]
+    base, _, variant = name.partition(":")
+    found = named("approach", base, classes(__name__, Approach))()  # type: ignore[type-abstract]
+    return found.of(variant) if variant else found

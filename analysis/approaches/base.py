@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bootstrap import MIN_DRAWS, Resamples, estimate
+from analysis.bootstrap import MIN_DRAWS, Resamples, estimate, percentile
 from analysis.table import Runs
 from analysis.types import Array, Dropped, Estimate, FitResult, Frontier, FrontierPoint, Parabola, Status
+from scaling.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,21 +40,36 @@ class Task:
 
 
 class Approach(ABC):
-    """A way to a frontier. Members are stateless; their file in this package is all there is to adding one."""
+    """A way to a frontier. Members hold no state but their variant; their file here is all there is to adding one."""
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    variant: str = ""
+    """What follows the colon in `name:variant`, such as the law of a surface; "" for the approach as it is."""
+
+    @property
+    def label(self) -> str:
+        """The name under which its frontiers are reported."""
+        return f"{self.name}:{self.variant}" if self.variant else self.name
 
     @abstractmethod
     def frontier(self, task: Task) -> Frontier:
         """The frontier, or one without numbers whose status and reason say why."""
 
+    def of(self, variant: str) -> Approach:
+        """The approach's variant of that name.
+
+        Raises:
+            InputError: it has no such variant.
+        """
+        raise InputError(f"approach {self.name} has no variants; leave out {':' + variant!r}")
+
     def none(self, task: Task, status: Status, reason: str, **rest: Any) -> Frontier:
         """A frontier without numbers."""
         missing = Estimate.missing(task.level)
         return Frontier(
-            self.name, task.count, task.cost, missing, missing, missing, missing, status, reason=reason, **rest
+            self.label, task.count, task.cost, missing, missing, missing, missing, status, reason=reason, **rest
         )
 
 
@@ -101,16 +117,18 @@ def build(
     parabolas: tuple[Parabola, ...] = (),
     surface: FitResult | None = None,
 ) -> Frontier:
-    """A frontier from its two lines; its own status gives way to `not_resolved` where most draws have no line."""
+    """A frontier from its two lines; its own status gives way where it claims more than the lines and draws hold."""
     failed = int((~np.isfinite(n_line.exponent_draws)).sum())
     n_exponent = estimate(n_line.exponent, n_line.exponent_draws, task.level)
+    if status is Status.CONVERGED and not n_exponent.known:
+        status, reason = Status.UNIDENTIFIED, "no finite exponent comes out of the fit"
     if status is Status.CONVERGED and task.resamples.draws >= MIN_DRAWS and not np.isfinite(n_exponent.ci[0]):
         status, reason = (
             Status.NOT_RESOLVED,
             f"{failed} of {n_line.exponent_draws.size} draws have no frontier: no interval",
         )
     return Frontier(
-        approach.name,
+        approach.label,
         task.count,
         task.cost,
         n_exponent,
@@ -141,8 +159,8 @@ def _coefficient(found: Line, level: float) -> Estimate:
 
 def interval(log_draws: Array, level: float) -> tuple[float, float]:
     """The interval of exp of draws (B,)."""
-    e = estimate(0.0, log_draws, level)
-    return float(np.exp(e.ci[0])), float(np.exp(e.ci[1]))
+    lo, hi = percentile(log_draws, level)
+    return float(np.exp(lo)), float(np.exp(hi))
 
 
 @dataclass(frozen=True, eq=False)

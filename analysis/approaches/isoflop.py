@@ -1,29 +1,31 @@
 """Approach 2: at each budget a parabola of the loss in ln N; its vertex is N*; Hoffmann et al. 2022 §3.2.
 
-Known biases (a parabola is not the surface): groups wider than about ±4× around the optimum shift the intercept where
-alpha ≠ beta, and grids whose centre drifts against the optimum bias the exponent. Both are reported.
+Known biases (a parabola is not the surface): a wide grid shifts every vertex by the same factor where alpha ≠ beta, and
+a grid whose centre drifts against the optimum bends the exponent. Both are reported: see `analysis.approaches.bias`.
+Under a cost that is not the budgets' own the losses are interpolated between horizons: see `analysis.approaches.cells`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from analysis.approaches.base import Approach, Group, Task, build, interval, isoflop_groups, line
+from analysis.approaches.base import Approach, Group, Task, build, interval, line
+from analysis.approaches.bias import parabola_bias
+from analysis.approaches.cells import MIN_SIZES, Cells, RowNoise, cells_of, measured_noise
 from analysis.bootstrap import MIN_DRAWS
-from analysis.table import SAME_BUDGET
 from analysis.types import Array, Dropped, Frontier, FrontierPoint, Parabola, Status
 
-MIN_SIZES = 3
 WIDE_GRID = 16.5
 """Largest over smallest size of a group beyond which the parabola's bias shows (±4×, with a little slack)."""
 
 
 @dataclass(eq=False)
-class _Vertex:
+class Vertex:
     """A group's parabola and minimum, with draws (B,) of ln N*, ln D*, L* (NaN where a draw has no minimum)."""
 
     group: Group
@@ -62,7 +64,7 @@ def _design(u: Array) -> Array:
     return np.stack([np.ones_like(u), u, u * u], axis=-1)
 
 
-def _fit(group: Group, params: Array, loss: Array) -> _Vertex:
+def _fit(group: Group, params: Array, loss: Array) -> Vertex:
     """The parabola of one group, without draws yet."""
     log_n = np.log(params[group.rows])
     y = loss[group.rows]
@@ -71,7 +73,7 @@ def _fit(group: Group, params: Array, loss: Array) -> _Vertex:
     sizes = np.unique(log_n).size
     empty = np.empty(0)
     nan = np.full(3, np.nan)
-    found = _Vertex(
+    found = Vertex(
         group, centre, nan, math.nan, math.nan, math.nan, Status.CONVERGED, "", y, sizes, empty, empty, empty
     )
     if sizes < MIN_SIZES:
@@ -100,37 +102,18 @@ def _fit(group: Group, params: Array, loss: Array) -> _Vertex:
     return found
 
 
-def _tokens_at(group: Group, params: Array, tokens: Array, centre: float, log_n: Array | float) -> Array:
+def tokens_at(group: Group, cells: Cells, centre: float, log_n: Array | float) -> Array:
     """ln D at ln N within a group, by a parabola of ln D in ln N (exact where C = kappa N D, kappa constant)."""
-    u = np.log(params[group.rows]) - centre
+    u = np.log(cells.params[group.rows]) - centre
     degree = min(2, np.unique(u).size - 1)
-    coefficients = np.polynomial.polynomial.polyfit(u, np.log(tokens[group.rows]), degree)
+    coefficients = np.polynomial.polynomial.polyfit(u, np.log(cells.tokens[group.rows]), degree)
     return np.asarray(np.polynomial.polynomial.polyval(np.asarray(log_n) - centre, coefficients))
 
 
-def noise_of(vertices: list[_Vertex], loss: Array, loss_se: Array) -> tuple[float, int, str]:
-    """Relative noise of a loss, its degrees of freedom, and where it is from.
-
-    Residuals pooled over the groups' parabolas; where they leave no degree of freedom (three sizes each), the stored
-    standard errors, which hold noise that all runs share and are therefore on the safe side.
-    """
-    squares, dof = 0.0, 0
-    for v in vertices:
-        if v.sizes >= MIN_SIZES:
-            squares += float((((loss[v.group.rows] - v.fitted) / v.fitted) ** 2).sum())
-            dof += v.group.rows.size - 3
-    if dof > 0:
-        return math.sqrt(squares / dof), dof, "residuals"
-    relative = (loss_se / loss)[np.isfinite(loss_se)]
-    if relative.size:
-        return float(np.sqrt(np.mean(relative**2))), 0, "loss_se"
-    return math.nan, 0, "none"
-
-
-def _draw(v: _Vertex, task: Task, params: Array, tokens: Array, loss: Array, noise: Array | None) -> None:
+def _draw(v: Vertex, task: Task, cells: Cells, noise: Array | None) -> None:
     """Fills in the draws of a group's minimum."""
     rows = v.group.rows
-    u = np.log(params[rows]) - v.centre
+    u = np.log(cells.params[rows]) - v.centre
     design = _design(u)
     if noise is not None:
         y = v.fitted * np.exp(noise[:, rows])
@@ -138,12 +121,13 @@ def _draw(v: _Vertex, task: Task, params: Array, tokens: Array, loss: Array, noi
         thin = np.zeros(len(y), bool)
     else:
         assert task.resamples.weights is not None
-        w = task.resamples.weights[:, rows]
+        drawn, weights = cells.drawn(task.resamples.weights)
+        y, w = drawn[:, rows], weights[:, rows]
         gram = np.einsum("bn,ni,nj->bij", w, design, design)
         distinct = sum(((w * (u == s)).sum(axis=1) > 0).astype(int) for s in np.unique(u))
         thin = np.asarray(distinct) < MIN_SIZES
         gram[thin] = np.eye(3)
-        coefficients = np.linalg.solve(gram, ((w * loss[rows]) @ design)[..., None])[..., 0]
+        coefficients = np.linalg.solve(gram, ((w * y) @ design)[..., None])[..., 0]
     c0, c1, c2 = coefficients.T
     reach = float(np.ptp(u))
     with np.errstate(all="ignore"):
@@ -152,29 +136,38 @@ def _draw(v: _Vertex, task: Task, params: Array, tokens: Array, loss: Array, noi
     vertex = np.clip(vertex, u.min() - reach, u.max() + reach)
     v.log_n_draws = v.centre + vertex
     v.loss_draws = c0 + c1 * vertex + c2 * vertex**2
-    v.log_d_draws = _tokens_at(v.group, params, tokens, v.centre, v.log_n_draws)
+    v.log_d_draws = tokens_at(v.group, cells, v.centre, v.log_n_draws)
+    if noise is not None and not np.isfinite(noise).all():
+        return
     inside = float(np.mean((vertex >= u.min()) & (vertex <= u.max())))
     if v.status is Status.CONVERGED and inside < 0.5 and task.resamples.draws >= MIN_DRAWS:
         v.status, v.reason = Status.NOT_RESOLVED, f"only {inside:.0%} of draws have their minimum inside the sizes"
 
 
-def vertices_of(task: Task) -> tuple[list[_Vertex], float, int, str]:
-    """Every group's minimum with its draws; and the noise, its degrees of freedom and its origin."""
-    params, tokens, loss = task.params, task.runs.tokens, task.runs.loss
-    vertices = [_fit(g, params, loss) for g in isoflop_groups(task.runs, task.flops)]
-    sigma, dof, origin = noise_of(vertices, loss, task.runs.loss_se)
-    noise = None
-    if task.resamples.scheme == "noise":
-        noise = (
-            task.resamples.noise(sigma, dof)
-            if math.isfinite(sigma)
-            else np.full((task.resamples.draws, loss.size), np.nan)
-        )
+@dataclass(frozen=True, eq=False)
+class Vertices:
+    """Every group's minimum with its draws; the rows' noise; the points used."""
+
+    found: list[Vertex]
+    noise: RowNoise
+    cells: Cells
+
+
+def vertices_of(task: Task) -> Vertices | str:
+    """Every group's minimum; or why there are no groups."""
+    cells = cells_of(task)
+    if isinstance(cells, str):
+        return cells
+    vertices = [_fit(g, cells.params, cells.loss) for g in cells.groups]
+    measured = measured_noise(task, 2)
+    noise = measured.draws(task)
+    if noise is not None:
+        noise = cells.noise(noise)
     for v in vertices:
         if math.isfinite(v.log_n):
-            v.log_d = float(_tokens_at(v.group, params, tokens, v.centre, v.log_n))
-            _draw(v, task, params, tokens, loss, noise)
-    return vertices, sigma, dof, origin
+            v.log_d = float(tokens_at(v.group, cells, v.centre, v.log_n))
+            _draw(v, task, cells, noise)
+    return Vertices(vertices, measured, cells)
 
 
 class IsoFlop(Approach):
@@ -186,65 +179,55 @@ class IsoFlop(Approach):
 
     def frontier(self, task: Task) -> Frontier:
         """See `Approach.frontier`; needs two budgets with interior minima."""
-        groups = [g for g in isoflop_groups(task.runs, task.flops) if g.rows.size >= MIN_SIZES]
-        if not groups:
-            return self.none(
-                task, Status.NOT_ISOFLOP, f"no {MIN_SIZES} runs share a budget (FLOPs within {SAME_BUDGET:.0%})"
-            )
-        widest = max(g.spread for g in groups)
-        if widest > SAME_BUDGET:
-            return self.none(
-                task,
-                Status.NOT_ISOFLOP,
-                f"FLOPs within a group differ by {widest:.1%} under cost {task.cost} and count {task.count}",
-            )
-        vertices, sigma, dof, origin = vertices_of(task)
-        points = [v.point(task.level) for v in vertices]
-        dropped = tuple(
+        seen = vertices_of(task)
+        if isinstance(seen, str):
+            return self.none(task, Status.NOT_ISOFLOP, seen)
+        vertices = seen.found
+        dropped = seen.cells.dropped + tuple(
             Dropped(f"budget {v.group.flops:.4g}", v.reason) for v in vertices if v.status is not Status.CONVERGED
         )
-        parabolas = tuple(self._parabola(v, task) for v in vertices)
         used = [v for v in vertices if v.status is Status.CONVERGED]
         diagnostics = {
-            "noise_relative": sigma,
-            "noise_from": origin,
-            "degrees_of_freedom": dof,
-            "grid_width": [float(np.exp(np.ptp(np.log(task.params[v.group.rows])))) for v in vertices],
+            "noise_relative": seen.noise.sigma,
+            "noise_from": seen.noise.origin,
+            "degrees_of_freedom": seen.noise.dof,
+            "grid_width": [float(np.exp(np.ptp(np.log(seen.cells.params[v.group.rows])))) for v in vertices],
             "off_centre": [v.log_n - v.centre for v in vertices],
+            **interpolation_of(seen.cells),
+        }
+        shared = {
+            "points": [v.point(task.level) for v in vertices],
+            "dropped": dropped,
+            "parabolas": tuple(self._parabola(v, seen.cells) for v in vertices),
         }
         if len(used) < 2:
-            worst = next((v for v in vertices if v.status is not Status.CONVERGED), None)
-            why = f"{len(used)} of {len(vertices)} budgets have an interior minimum; a line needs two"
-            status = Status.TOO_FEW_POINTS if len(vertices) < 2 or worst is None else worst.status
-            if len(used) == 1 and len(vertices) >= 2:
-                status = Status.TOO_FEW_POINTS
+            status, why = too_few_minima(vertices)
             return self.none(
-                task, status, why, points=tuple(points), dropped=dropped, diagnostics=diagnostics, parabolas=parabolas
+                task, status, why, **{**shared, "points": tuple(shared["points"])}, diagnostics=diagnostics
             )
         log_c = np.log([v.group.flops for v in used])
         n_line = line(log_c, np.array([v.log_n for v in used]), np.stack([v.log_n_draws for v in used], axis=1))
         d_line = line(log_c, np.array([v.log_d for v in used]), np.stack([v.log_d_draws for v in used], axis=1))
+        bias, warnings = parabola_bias(task, seen.cells, used, n_line)
         return build(
             self,
             task,
             n_line,
             d_line,
-            points,
-            dropped=dropped,
-            warnings=self._warnings(diagnostics, origin, len(used)),
-            diagnostics=diagnostics,
-            parabolas=parabolas,
+            warnings=(*self._warnings(diagnostics, seen, len(used), "vertex_shift" in bias), *warnings),
+            diagnostics={**diagnostics, "bias": bias},
+            **shared,  # type: ignore[arg-type]
         )
 
     @staticmethod
-    def _parabola(v: _Vertex, task: Task) -> Parabola:
+    def _parabola(v: Vertex, cells: Cells) -> Parabola:
         rows = v.group.rows
         c0, c1, c2 = (float(c) for c in v.coefficients)
         return Parabola(
             v.group.flops,
-            task.params[rows],
-            task.runs.tokens[rows],
-            task.runs.loss[rows],
+            cells.params[rows],
+            cells.tokens[rows],
+            cells.loss[rows],
             v.centre,
             (c0, c1, c2),
             v.status,
@@ -252,16 +235,52 @@ class IsoFlop(Approach):
         )
 
     @staticmethod
-    def _warnings(diagnostics: dict[str, object], origin: str, used: int) -> tuple[str, ...]:
+    def _warnings(diagnostics: dict[str, object], seen: Vertices, used: int, bias_known: bool) -> tuple[str, ...]:
         found = []
         widths = diagnostics["grid_width"]
         assert isinstance(widths, list)
-        if max(widths) > WIDE_GRID:
+        if max(widths) > WIDE_GRID and not bias_known:
             found.append(f"sizes of a budget span {max(widths):.0f}×; beyond 16× the parabola biases the intercept")
         if used == 2:
             found.append("two budgets: the line is not tested by a third")
-        if origin == "loss_se":
-            found.append("no residual degrees of freedom: noise taken from loss_se")
-        if origin == "none":
-            found.append("no residual degrees of freedom and no loss_se: no intervals")
-        return tuple(found)
+        return (*found, *noise_warnings(seen.noise.origin), *interpolation_warnings(seen.cells, seen.noise.sigma))
+
+
+def too_few_minima(vertices: Sequence[Vertex]) -> tuple[Status, str]:
+    """Status and reason where fewer than two budgets have an interior minimum."""
+    used = sum(v.status is Status.CONVERGED for v in vertices)
+    worst = next((v for v in vertices if v.status is not Status.CONVERGED), None)
+    why = f"{used} of {len(vertices)} budgets have an interior minimum; a line needs two"
+    if worst is not None and worst.reason:
+        why += f" (budget {worst.group.flops:.4g}: {worst.reason})"
+    if len(vertices) < 2 or worst is None or used == 1:
+        return Status.TOO_FEW_POINTS, why
+    return worst.status, why
+
+
+def noise_warnings(origin: str) -> tuple[str, ...]:
+    """What to say of noise that residuals did not give."""
+    if origin == "loss_se":
+        return ("no residual degrees of freedom: noise taken from loss_se",)
+    if origin == "none":
+        return ("no residual degrees of freedom and no loss_se: no intervals",)
+    return ()
+
+
+def interpolation_of(cells: Cells) -> dict[str, object]:
+    """Diagnostics of an interpolation between horizons; empty where there was none."""
+    if not cells.interpolated:
+        return {}
+    return {"interpolated": [int(g.rows.size) for g in cells.groups], "interpolation_gap": cells.gap()}
+
+
+def interpolation_warnings(cells: Cells, sigma: float) -> tuple[str, ...]:
+    """What to say of an interpolation between horizons, or of its want."""
+    if not cells.interpolated:
+        drift = f"FLOPs within a group differ by up to {cells.drift:.1%} under this cost, which shifts N*"
+        return (drift,) if cells.drift else ()
+    found = [f"losses interpolated between horizons at {len(cells.groups)} budgets of this cost"]
+    gap = cells.gap()
+    if math.isfinite(sigma) and gap > max(sigma, 1e-3):
+        found.append(f"interpolants differ by up to {gap:.2%} of the loss, more than its noise ({sigma:.2%})")
+    return tuple(found)

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from analysis.approaches.base import Approach, Task
-from analysis.approaches.surface import surface_frontier
-from analysis.types import Frontier
+from analysis.approaches.surface import SurfaceApproach
+from analysis.solve import Objective
 
 
-class VariableProjection(Approach):
-    """The frontier of the surface fitted by least squares on the loss in nats."""
+class VariableProjection(SurfaceApproach):
+    """The frontier of the surface fitted by least squares on the loss in nats; `vpnls:LAW` for another law."""
 
     name: ClassVar[str] = "vpnls"
     summary: ClassVar[str] = "variable projection: the surface E + A/N^alpha + B/D^beta by least squares on the loss"
     source: ClassVar[str] = "Golub and Pereyra 1973, SIAM J. Numer. Anal. 10:413"
-
-    def frontier(self, task: Task) -> Frontier:
-        """See `Approach.frontier`."""
-        return surface_frontier(self, task, "ls")
+    objective: ClassVar[Objective] = "ls"

@@ -30,13 +30,14 @@ _HOME = {
     "Material": "analysis.figures.material",
     "NotDrawable": "analysis.figures.base",
     "Scored": "analysis.figures.prediction",
+    "plot_comparison": "analysis.figures.comparison",
     "plot_contours": "analysis.figures.contours",
     "plot_envelope": "analysis.figures.envelope",
     "plot_frontier": "analysis.figures.frontier",
     "plot_isoflop": "analysis.figures.isoflop",
-    "plot_law": "analysis.figures.predicted",
     "plot_predicted": "analysis.figures.predicted",
     "plot_prediction": "analysis.figures.prediction",
+    "plot_profile": "analysis.figures.profile",
     "save": "analysis.figures.base",
 }
 
@@ -86,6 +87,9 @@ def plot(
     approach: str | Sequence[str] = "all",
     count: str = "total",
     cost: str = "exact",
+    law: str = "chinchilla",
+    objective: str = "huber_log",
+    against: str | Runs | None = None,
     target: float | None = None,
     scored: Sequence[Scored] = (),
     level: float = 0.9,
@@ -109,6 +113,8 @@ def plot(
         out: folder to write `prefix + name`.svg, .pdf, .png and .csv to; None: nothing is written.
         approach: approaches to draw in the frontier figure.
         count, cost: conventions of N and C.
+        law, objective: of the fit that the figures fit, profile, predicted and contours show; see `analysis.fit`.
+        against: the second table, for the figure comparison; see `analysis.compare`.
         target: FLOPs to extrapolate to.
         scored: predictions with their outcomes, for the figure `prediction`.
         level, bootstrap, seed: of the intervals; see `analysis.frontier`.
@@ -139,7 +145,8 @@ def plot(
     if len(runs) == 0:
         raise InputError(f"{runs.source}: there are no runs to draw")
     material = Material(
-        runs, approach, count, cost, target, scored, level, bootstrap, seed, title, frontiers, fit
+        runs, approach, count, cost, target, scored, level, bootstrap, seed, title, law, objective, against,
+        frontiers, fit
     )  # fmt: skip
     drawn: dict[str, Drawn] = {}
     skipped: dict[str, str] = {}
@@ -157,10 +164,10 @@ def plot(
 
 
 def plot_fit(fit: FitResult) -> Figure:
-    """A fit as a figure: a law of one variable against it, else observed against predicted loss; with residuals."""
-    from analysis.figures import predicted
+    """A fit as a figure: a law of one variable against it, else observed against predicted; residuals; normal Q–Q."""
+    from analysis.figures import fitted
 
-    return predicted.plot_fit(fit).figure
+    return fitted.plot_fit(fit).figure
 
 
 def plot_frontiers(frontiers: FrontierSet) -> Figure:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from analysis.figures import style
+from analysis.figures.forms import FORMATS, forms_of
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from analysis.figures.material import Material
 
-FORMATS = ("svg", "pdf", "png")
 PNG_DPI = 200
 
 
@@ -40,6 +40,15 @@ class Drawn:
     def save(self, folder: Path | str, name: str) -> list[Path]:
         """See `save`."""
         return save(self.figure, self.table, folder, name)
+
+    def save_as(self, file: Path | str) -> list[Path]:
+        """Writes `file` in the form its ending names, or in all three where it names none, and the CSV beside it.
+
+        Raises:
+            InputError: the folder cannot be written, or the ending is that of no form.
+        """
+        path = Path(file)
+        return save(self.figure, self.table, path.parent, path.stem, forms_of(path))
 
 
 class Kind(ABC):
@@ -97,10 +106,17 @@ def finish(figure: Figure, rows: Rows) -> Drawn:
     return Drawn(figure, rows.table())
 
 
-def save(figure: Figure, table: pd.DataFrame, folder: Path | str, name: str) -> list[Path]:
+def save(
+    figure: Figure,
+    table: pd.DataFrame | None,
+    folder: Path | str,
+    name: str,
+    forms: Sequence[str] = FORMATS,
+) -> list[Path]:
     """Writes `name`.svg, .pdf, .png (200 dpi) and .csv into `folder`, undated: a rerun writes equal bytes.
 
-    Numbers in the CSV are the shortest that read back exactly. Returns the paths, in that order.
+    Numbers in the CSV are the shortest that read back exactly. Returns the paths, in that order. `forms` leaves some
+    out; without a table there is no CSV.
 
     Raises:
         InputError: the folder cannot be written.
@@ -111,13 +127,14 @@ def save(figure: Figure, table: pd.DataFrame, folder: Path | str, name: str) -> 
         "pdf": {"CreationDate": None},
         "png": {"Software": None},
     }
-    paths = [folder / f"{name}.{form}" for form in (*FORMATS, "csv")]
+    paths = [folder / f"{name}.{form}" for form in (*forms, *(["csv"] if table is not None else []))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with style.styled():
-            for form, path in zip(FORMATS, paths, strict=False):
+            for form, path in zip(forms, paths, strict=False):
                 figure.savefig(path, format=form, dpi=PNG_DPI, metadata=undated[form])
-        table.to_csv(paths[-1], index=False, lineterminator="\n")
+        if table is not None:
+            table.to_csv(paths[-1], index=False, lineterminator="\n")
     except OSError as error:
         raise InputError(f"{folder}: cannot write the figure {name}: {error.strerror or error}") from error
     return paths

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.figures import style
 from analysis.figures.base import NotDrawable
 from analysis.figures.style import Convention
 from analysis.types import FitResult, Frontier, FrontierSet
@@ -16,6 +17,7 @@ from analysis.types import FitResult, Frontier, FrontierSet
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.comparing import Comparison
     from analysis.figures.prediction import Scored
     from analysis.table import Runs
 
@@ -28,8 +30,9 @@ SURFACES = ("parametric", "vpnls")
 class Material:
     """Runs under one count and one cost, and what follows from them.
 
-    `target` are FLOPs to extrapolate to; `scored` predictions with their outcomes; `given` and `given_fit` results
-    already made, which are then not made again; `level`, `bootstrap`, `seed` as in `analysis.frontier`.
+    `law` and `objective` are those of the fit; `against` is the table to compare with; `target` are FLOPs to
+    extrapolate to; `scored` predictions with their outcomes; `given` and `given_fit` results already made, which are
+    then not made again; `level`, `bootstrap`, `seed` as in `analysis.frontier`.
     """
 
     runs: Runs
@@ -42,6 +45,9 @@ class Material:
     bootstrap: int = 1000
     seed: int = 0
     title: str = ""
+    law: str = "chinchilla"
+    objective: str = "huber_log"
+    against: str | Runs | None = None
     given: FrontierSet | None = None
     given_fit: FitResult | None = None
 
@@ -60,18 +66,38 @@ class Material:
 
     @cached_property
     def fit(self) -> FitResult:
-        """Hoffmann's law fitted to the runs."""
+        """The law fitted to the runs."""
         if self.given_fit is not None:
             return self.given_fit
         from analysis.fitting import fit
 
         return fit(
             self.runs,
-            "chinchilla",
+            self.law,
             count=self.count,
             cost=self.cost,
+            objective=self.objective,  # type: ignore[arg-type]
             level=self.level,
             bootstrap=self.bootstrap,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """These runs against another table's, under this count and cost."""
+        if self.against is None:
+            raise NotDrawable("the figure comparison needs a second table: name it with against")
+        from analysis.comparing import compare
+
+        approach = self.approaches if isinstance(self.approaches, str) and self.approaches != "all" else "isoflop"
+        return compare(
+            self.runs,
+            self.against,
+            approach=approach,
+            count=self.count,
+            cost=self.cost,
+            bootstrap=self.bootstrap,
+            level=self.level,
             seed=self.seed,
         )
 
@@ -115,12 +141,8 @@ class Material:
 def convention_of(runs: Runs, count: str, cost: str) -> Convention:
     """What a table says of its units: tokenizer and objective where rows name them, "as given" where it does not."""
     frame = runs.frame
-    token = "tokens"
-    if "tokenizer" in frame.columns:
-        names = sorted({str(t) for t in frame["tokenizer"].dropna()})
-        token = "tokens (bytes)" if names == ["byte"] else f"tokens ({', '.join(names)})" if names else token
-    masked = "objective" in frame.columns and "causal" not in {str(o) for o in frame["objective"].dropna()}
-    loss = "nats per predicted token" if masked else "nats per token"
+    named = {c: [str(v) for v in frame[c].dropna().unique()] for c in ("tokenizer", "objective") if c in frame.columns}
+    token, loss = style.units(named.get("tokenizer", ()), named.get("objective", ()))
     what = "held-out loss" if runs.conventions else "loss"
     if runs.conventions:
         return Convention(count, cost, token, loss, what)

@@ -1,4 +1,4 @@
-"""Observed against predicted loss of a fit, with residuals; a law of one variable is drawn against that variable."""
+"""Observed against predicted loss of a fit, with residuals."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from analysis.figures.material import Material
     from analysis.types import Array, FitResult
-
-
-EQUAL = "observed = predicted"
 
 
 class Predicted(Kind):
@@ -49,8 +46,8 @@ def plot_predicted(
     Raises:
         NotDrawable: the fit has no data or no prediction.
     """
-    observed, predicted = _data(fit)
-    convention = convention or Convention(fit.count, fit.cost)
+    observed, predicted = fitted_points(fit)
+    convention = convention or Convention.of_fit(fit)
     size = np.asarray(fit.data["params"]) if "params" in fit.data else None
     rows = Rows(["element"], ["params", "tokens", "flops", "observed", "predicted", "residual_percent"])
     with style.styled():
@@ -69,83 +66,34 @@ def plot_predicted(
             panel.set_xlim(*limits)
         style.log_axis(top.yaxis, style.plain_number)
         top.set_ylim(*limits)
-        top.set_ylabel(convention.loss_label("observed"))
-        _residuals(bottom, fit, residual)
+        top.set_ylabel(convention.response_label(fit.model.response, "observed"))
+        residual_axis(bottom, fit, residual)
         if not below:
-            top.set_xlabel(convention.loss_label("predicted"))
-        bottom.set_xlabel(convention.loss_label("predicted"))
+            top.set_xlabel(convention.response_label(fit.model.response, "predicted"))
+        bottom.set_xlabel(convention.response_label(fit.model.response, "predicted"))
         if size is not None and np.ptp(size) > 0:
             style.size_bar(figure, [top, bottom], style.size_scale(size), convention.params_label())
-        style.legend_below(figure, _legend(fit, EQUAL), columns=3)
+        style.legend_below(figure, _legend(fit, observed.size), columns=3)
         extra = {k: v for k, v in fit.data.items() if k in ("params", "tokens", "flops")}
         rows.add(element="run", observed=observed, predicted=predicted, residual_percent=residual, **extra)
         rows.add(element="equality", observed=limits, predicted=limits)
         return finish(figure, rows)
 
 
-def plot_law(
-    fit: FitResult, *, convention: Convention | None = None, width_mm: float = style.DOUBLE_MM, title: str = ""
-) -> Drawn:
-    """A law of one variable against its data: line with the band of the mean, and 100·ln(observed/predicted).
+def fitted_points(fit: FitResult) -> tuple[Array, Array]:
+    """Observed and predicted response (n,) of the fitted points.
 
     Raises:
-        NotDrawable: the fit has no data or no prediction, or its law has several variables.
+        NotDrawable: there are none, or the law gives none of them a value.
     """
-    if len(fit.model.variables) != 1:
-        raise NotDrawable(f"law {fit.law} has {len(fit.model.variables)} variables; draw it with plot_predicted")
-    observed, predicted = _data(fit)
-    (name,) = fit.model.variables
-    convention = convention or Convention(fit.count, fit.cost)
-    label, text = {
-        "params": (convention.params_label(), style.si_number),
-        "tokens": (convention.tokens_label(), style.si_number),
-        "flops": (convention.flops_label(), style.power_number),
-    }[name]
-    x = np.asarray(fit.data[name], dtype=np.float64)
-    rows = Rows(["element"], [name, "loss", "loss_lo", "loss_hi", "predicted", "residual_percent"])
-    with style.styled():
-        figure, top, bottom, below = _panels(width_mm, title)
-        line_x = np.geomspace(*style.log_limits(x, 0.04), 121)
-        line = fit.predict(**{name: line_x})
-        lo = hi = np.full(121, np.nan)
-        if fit.draws:
-            lo, hi = fit.predict_interval(new_run=False, **{str(name): line_x})
-        top.plot(line_x, line, color=style.COLOURS[1], zorder=2)
-        top.fill_between(line_x, lo, hi, color=style.COLOURS[1], alpha=0.16, linewidth=0, zorder=1)
-        residual = 100.0 * np.log(observed / predicted)
-        for panel, y in ((top, observed), (bottom, residual)):
-            panel.scatter(x, y, s=15, color=style.COLOURS[0], edgecolors="white", linewidths=0.4, zorder=3)
-            style.log_axis(panel.xaxis, text)
-            panel.set_xlim(line_x[0], line_x[-1])
-        style.log_axis(top.yaxis, style.plain_number)
-        top.set_ylabel(convention.loss_label())
-        _residuals(bottom, fit, residual)
-        if not below:
-            top.set_xlabel(label)
-        bottom.set_xlabel(label)
-        style.legend_below(figure, _legend(fit, f"{fit.law}: {fit.model.formula}"), columns=3)
-        rows.add(element="run", loss=observed, predicted=predicted, residual_percent=residual, **{name: x})
-        rows.add(element="law", loss=line, loss_lo=lo, loss_hi=hi, **{name: line_x})
-        return finish(figure, rows)
-
-
-def plot_fit(
-    fit: FitResult, *, convention: Convention | None = None, width_mm: float = style.DOUBLE_MM, title: str = ""
-) -> Drawn:
-    """`plot_law` where the law has one variable, else `plot_predicted`."""
-    draw = plot_law if len(fit.model.variables) == 1 else plot_predicted
-    return draw(fit, convention=convention, width_mm=width_mm, title=title)
-
-
-def _data(fit: FitResult) -> tuple[Array, Array]:
-    """Observed and predicted losses (n,) of the fitted points."""
-    if "loss" not in fit.data or "predicted" not in fit.data or len(fit.data["loss"]) == 0:
+    response = fit.model.response
+    if response not in fit.data or "predicted" not in fit.data or len(fit.data[response]) == 0:
         raise NotDrawable(f"fit of {fit.law} has no points to draw: {fit.status}, {fit.reason or 'nothing was fitted'}")
-    observed = np.asarray(fit.data["loss"], dtype=np.float64)
+    observed = np.asarray(fit.data[response], dtype=np.float64)
     predicted = np.asarray(fit.data["predicted"], dtype=np.float64)
     if not (np.isfinite(predicted) & (predicted > 0)).all():
         raise NotDrawable(
-            f"fit of {fit.law} predicts no loss for some points: {fit.status}, {fit.reason or 'not fitted'}"
+            f"fit of {fit.law} gives no {response} for some points: {fit.status}, {fit.reason or 'not fitted'}"
         )
     return observed, predicted
 
@@ -162,7 +110,7 @@ def _panels(width_mm: float, title: str) -> tuple[Figure, Axes, Axes, bool]:
     return figure, top, bottom, narrow
 
 
-def _residuals(axes: Axes, fit: FitResult, residual: Array) -> None:
+def residual_axis(axes: Axes, fit: FitResult, residual: Array) -> None:
     """The zero line, ±1 sigma of a run about the law, and symmetric limits."""
     reach = float(np.abs(residual).max())
     if np.isfinite(fit.sigma) and fit.sigma > 0:
@@ -174,13 +122,12 @@ def _residuals(axes: Axes, fit: FitResult, residual: Array) -> None:
     axes.set_ylabel("log residual, %")
 
 
-def _legend(fit: FitResult, line: str) -> list[Line2D | Patch]:
+def _legend(fit: FitResult, n: int) -> list[Line2D | Patch]:
     """Points, line, and the spread of runs about the law."""
-    colour = style.COLOURS[1] if line != EQUAL else style.MUTED
-    face = style.COLOURS[0] if "params" not in fit.data or len(fit.model.variables) == 1 else style.sequential()(0.5)
+    face = style.sequential()(0.5) if "params" in fit.data else style.COLOURS[0]
     handles: list[Line2D | Patch] = [
-        Line2D([], [], marker="o", linestyle="none", color=face, label=f"{len(fit.data['loss'])} runs"),
-        Line2D([], [], color=colour, label=line),
+        Line2D([], [], marker="o", linestyle="none", color=face, label=f"{n} runs"),
+        Line2D([], [], color=style.MUTED, label="observed = predicted"),
     ]
     if np.isfinite(fit.sigma) and fit.sigma > 0:
         handles.append(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -21,6 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+if TYPE_CHECKING:
+    from analysis.types import FitResult
 
 MM = 1 / 25.4
 SINGLE_MM, DOUBLE_MM = 85.0, 170.0
@@ -110,6 +113,17 @@ class Convention:
     loss: str = "nats per token"
     what: str = "loss"
 
+    @classmethod
+    def of_fit(cls, fit: FitResult) -> Convention:
+        """The convention a fit was made under, by its checklist; the units of tokens and loss where the table says."""
+        answers = fit.diagnostics.get("checklist", {}).values()
+        said = {k: v for part in answers for k, v in part.items() if v != "not stated"}
+        given = said.get("params_counted") == "as in the table"
+        cost = {"exact": "exact", "6nd": "6nd", "6ND": "6nd"}.get(said.get("flops_counted", fit.cost), fit.cost)
+        token, loss = units(said.get("tokenizers") or (), said.get("objectives") or ())
+        what = "held-out loss" if said.get("tokenizers") else "loss"
+        return cls("given" if given else fit.count, "given" if given and cost == "exact" else cost, token, loss, what)
+
     def params_label(self, symbol: str = "N") -> str:
         """Such as "N, non-embedding parameters"."""
         return f"{symbol}, {COUNT_LABELS.get(self.count, self.count)}"
@@ -122,9 +136,43 @@ class Convention:
         """Such as "D, tokens (bytes)"."""
         return f"{symbol}, {self.token}"
 
+    def variable_label(self, name: str) -> tuple[str, Callable[[float], str]]:
+        """Label of a law's variable, and how its ticks are written."""
+        if name == "params":
+            return self.params_label(), si_number
+        if name == "flops":
+            return self.flops_label(), power_number
+        if name == "loss":
+            return self.loss_label(), plain_number
+        labels = {
+            "tokens": self.tokens_label(),
+            "unique_tokens": self.tokens_label("U").replace(", ", ", unique ", 1),
+            "batch_tokens": self.tokens_label("B").replace(", ", ", batch, ", 1),
+            "steps": "S, optimizer steps",
+            "lr": "learning rate",
+        }
+        return labels.get(name, name.replace("_", " ")), plain_number if name == "lr" else si_number
+
+    def response_label(self, name: str, before: str = "") -> str:
+        """Label of what a law gives: the loss, or another of the table's columns."""
+        return self.loss_label(before) if name == "loss" else f"{before} {self.variable_label(name)[0]}".strip()
+
     def loss_label(self, before: str = "") -> str:
         """Such as "held-out loss, nats per predicted token"; `before` goes in front."""
         return f"{before} {self.what}, {self.loss}".strip()
+
+
+def units(tokenizers: Sequence[str], objectives: Sequence[str]) -> tuple[str, str]:
+    """Units of D and of the loss, from the names of the tokenizers and objectives of a table; () where not known.
+
+    A causal loss is per token (or byte); a masked one per masked position; others per predicted position.
+    """
+    token = "tokens"
+    if tokenizers:
+        token = "tokens (bytes)" if set(tokenizers) == {"byte"} else f"tokens ({', '.join(sorted(set(tokenizers)))})"
+    position = "byte" if token == "tokens (bytes)" else "token"
+    kind = {("causal",): "", (): "", ("masked",): "masked "}.get(tuple(sorted(set(objectives))), "predicted ")
+    return token, f"nats per {kind}{position}"
 
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import combinations, product
 from typing import Any, ClassVar, Literal
 
@@ -17,19 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 from scaling.errors import InputError
 
 Array = NDArray[np.float64]
-Variable = Literal["params", "tokens", "flops"]
-VARIABLES: tuple[Variable, ...] = ("params", "tokens", "flops")
+Scale = Literal["linear", "log"]
+VARIABLES = ("params", "tokens", "flops", "unique_tokens", "steps", "batch_tokens", "lr", "loss")
+"""What a law may be a function of; a law of its own may name any other column of its table."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A law's parameter with its bounds in its own units (an infinite bound is none)."""
+    """A law's parameter with its bounds in its own units (an infinite bound is none).
+
+    `scale` is how a solver moves it: by itself, or by its logarithm (positive parameters of unknown size).
+    """
 
     name: str
     meaning: str
     unit: str
     lower: float
     upper: float
+    scale: Scale = "linear"
 
 
 class Bound(ABC):
@@ -62,22 +67,37 @@ class Bound(ABC):
 
 
 class Law(ABC):
-    """Loss in nats as a function of some of params, tokens and flops. Members are frozen values.
+    """A positive `response` (loss in nats unless it says otherwise) as a function of `variables`. Members are frozen.
 
-    `instances` holds published constants by citation key.
+    `instances` holds published constants by citation key; `floor` names the parameter that is the response's limit
+    where no variable binds, if there is one. `needs` and `misleads` say what data a fit wants and when it deceives.
+    For the law's picture, `example` holds values where none are published, `view` the range of the first variable, then
+    the second's values, a line each, and the third's, held fixed.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
+    misleads: ClassVar[str] = ""
+    response: ClassVar[str] = "loss"
+    floor: ClassVar[str | None] = None
     formula: str
     parameters: tuple[Parameter, ...]
-    variables: tuple[Variable, ...]
+    variables: tuple[str, ...]
     instances: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    example: ClassVar[Mapping[str, float]] = {}
+    view: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+
+    @property
+    def tag(self) -> str:
+        """What `get_law` takes for this very law: its name, and its settings after colons."""
+        settings: list[Any] = [getattr(self, f.name) for f in fields(self)] if is_dataclass(self) else []
+        return ":".join([self.name, *(str(v) for v in settings if isinstance(v, (str, int)))])
 
     @abstractmethod
     def predict(self, params: Mapping[str, Any], /, **variables: ArrayLike) -> Array:
-        """Loss in nats; `params` values and `variables` broadcast together.
+        """The response; `params` values and `variables` broadcast together.
 
         Raises:
             InputError: a variable the law has not, or one it lacks.
@@ -85,14 +105,14 @@ class Law(ABC):
 
     @abstractmethod
     def jacobian(self, params: Mapping[str, float], /, **variables: ArrayLike) -> dict[str, Array]:
-        """The loss's derivative with respect to each parameter, by name, shaped as the variables."""
+        """The response's derivative with respect to each parameter, by name, shaped as the variables."""
 
     @abstractmethod
     def bind(self, **variables: Array) -> Bound:
         """The law bound to points (n,) each."""
 
     def guess(self, loss: ArrayLike, /, **variables: ArrayLike) -> dict[str, float]:
-        """A starting point from data: losses (n,) in nats, and the law's variables (n,)."""
+        """A starting point from data: the response (n,), and the law's variables (n,)."""
         y = np.asarray(loss, dtype=np.float64)
         bound = self.bind(**{k: np.asarray(v, dtype=np.float64) for k, v in variables.items()})
         best = bound.starts(y, np.ones_like(y), 1)
@@ -120,7 +140,7 @@ class Term:
 
     amplitude: str
     exponent: str
-    variable: Variable
+    variable: str
 
 
 EXPONENT_BOUNDS = (1e-3, 4.0)
@@ -136,15 +156,13 @@ FLOOR_AT_ZERO = 1e-3
 class SumOfPowers(Law):
     """L = [E +] Σ_k A_k x_k^−alpha_k: linear in floor and amplitudes, hence fit for variable projection."""
 
-    floor: ClassVar[str | None] = None
-
     @property
     def terms(self) -> tuple[Term, ...]:
         """The powers, in order."""
         raise AttributeError(f"law {self.name} states no terms")  # a member's own property replaces this
 
     @property
-    def variables(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def variables(self) -> tuple[str, ...]:  # type: ignore[override]
         """The variables of the terms."""
         return tuple(t.variable for t in self.terms)
 
@@ -153,11 +171,10 @@ class SumOfPowers(Law):
         """Floor first, then amplitude and exponent of each term."""
         found = []
         if self.floor is not None:
-            found.append(Parameter(self.floor, "loss that neither size nor data removes", "nats", 0.0, np.inf))
+            found.append(Parameter(self.floor, "loss that neither size nor data removes", "nats", 0.0, np.inf, "log"))
         for t in self.terms:
-            found.append(
-                Parameter(t.amplitude, f"amplitude over {t.variable}", f"nats·{t.variable}^{t.exponent}", 0.0, np.inf)
-            )
+            unit = f"nats·{t.variable}^{t.exponent}"
+            found.append(Parameter(t.amplitude, f"amplitude over {t.variable}", unit, 0.0, np.inf, "log"))
             found.append(Parameter(t.exponent, f"exponent of {t.variable}", "", *EXPONENT_BOUNDS))
         return tuple(found)
 
@@ -300,7 +317,7 @@ def nnls_small(basis: Array, target: Array, weights: Array) -> tuple[Array, Arra
 
     Args:
         basis: (G, K, n), K columns of each of G problems; K of at most 4 or so (2^K − 1 supports are tried).
-        target: (n,).
+        target: (n,), or (G, n) where each problem has its own.
         weights: (n,).
 
     Returns:
@@ -311,9 +328,9 @@ def nnls_small(basis: Array, target: Array, weights: Array) -> tuple[Array, Arra
     a = basis * root
     scale = np.sqrt((a * a).sum(axis=2, keepdims=True))
     a = a / scale
-    b = target * root
-    gram, rhs = a @ a.swapaxes(1, 2), a @ b
-    best = np.full(size, float(b @ b))
+    b = np.broadcast_to(target * root, (size, a.shape[2]))
+    gram, rhs = a @ a.swapaxes(1, 2), (a @ b[..., None])[..., 0]
+    best = (b * b).sum(axis=1)
     found = np.zeros((size, k))
     for support in (s for r in range(1, k + 1) for s in combinations(range(k), r)):
         idx = list(support)

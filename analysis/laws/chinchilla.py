@@ -31,6 +31,19 @@ class Chinchilla(SumOfPowers):
     name: ClassVar[str] = "chinchilla"
     summary: ClassVar[str] = "loss of size and data, L = E + A N^-alpha + B D^-beta"
     source: ClassVar[str] = "Hoffmann et al. 2022, arXiv 2203.15556"
+    needs: ClassVar[str] = (
+        "A grid, or five isoFLOP budgets of five to seven sizes, over two decades of compute; sizes and tokens "
+        "must not move together."
+    )
+    misleads: ClassVar[str] = (
+        "It holds the exponents fixed over all scales and the gain from data the same at every size; repeated "
+        "tokens, untuned rungs and unfinished schedules all pass for exponents. A and B alone mean little: only "
+        "with alpha and beta."
+    )
+    view: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "params": (1000000.0, 1000000000000.0),
+        "tokens": (1000000000.0, 10000000000.0, 100000000000.0, 1000000000000.0),
+    }
     formula = "L = E + A N^-alpha + B D^-beta"
     floor: ClassVar[str | None] = "E"
     instances: ClassVar[Mapping[str, Mapping[str, float]]] = {

@@ -40,6 +40,7 @@ def _function(module: str, name: str) -> Callable[[], Listing]:
 KINDS: dict[str, Callable[[], Listing]] = {
     "laws": _function("analysis.laws", "list_laws"),
     "approaches": _function("analysis.approaches", "list_approaches"),
+    "checks": _function("analysis.checks", "list_checks"),
     "objectives": _family("scaling.objectives", "Objective"),
     "architectures": _family("scaling.architectures", "Architecture"),
     "corpora": _family("scaling.corpora", "Corpus"),
@@ -69,14 +70,21 @@ def list_(
     for name, listing in found.items():
         if kind is None:
             print(f"{name.upper()}")
-        out.print_table(
-            ["name", "summary", "source"],
-            [[item["name"], item["summary"], item["source"]] for item in listing],
-            left=("name", "summary", "source"),
-            spare=("source",),
-        )
+        _print_listing(name, listing)
         if kind is None:
             print()
+
+
+def _print_listing(kind: str, listing: Listing) -> None:
+    """Name, summary and source; of laws the formula in place of the summary, which says it again."""
+    columns = ["name", "summary", "source"]
+    rows = [[item[c] for c in columns] for item in listing]
+    if kind == "laws":
+        from analysis.laws import get_law
+
+        columns[1] = "formula"
+        rows = [[name, get_law(name).formula, source] for name, _, source in rows]
+    out.print_table(columns, rows, left=columns, spare=("source",))
 
 
 def schema(json: o.Json = False) -> None:

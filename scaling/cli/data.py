@@ -1,4 +1,4 @@
-"""Commands that move or keep data: export, corpus list|prepare|export|import, store compact|verify|gc."""
+"""Commands that move or keep data: export, import, corpus list|prepare|export|import, store compact|verify|gc."""
 
 from __future__ import annotations
 
@@ -53,6 +53,47 @@ def export(
         out.print_json({"file": csv, "table": table, "rows": len(frame), "columns": list(frame.columns)})
     else:
         print(f"wrote {len(frame):,} {table} to {csv}")
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .csv or .jsonl table, one run a row.")],
+    store: Annotated[str, typer.Option("--store", metavar="DIR", help="The store, made where it does not exist.")],
+    curves: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Training curves, or the wide export of a W&B panel.")
+    ] = None,
+    columns: o.Columns = None,
+    curve_columns: Annotated[
+        str | None, typer.Option(metavar="step=_step,train_loss=L", help="The curves' names for our columns.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the data set, part of every run's id [default: the file's].")
+    ] = None,
+    objective: Annotated[str, typer.Option(metavar="NAME", help="The rows' objective, where they have none.")] = "",
+    json: o.Json = False,
+) -> None:
+    """Add other people's runs, or an export of ours, to a store.
+
+    From CSV, JSONL and Weights & Biases exports. Importing the same table again adds nothing.
+    """
+    from scaling.importing.runs import import_runs
+
+    found = import_runs(
+        file,
+        store,
+        curves=curves,
+        columns=o.columns_of(columns),
+        curve_columns=o.columns_of(curve_columns),
+        label=label,
+        objective=objective,
+    )
+    if json:
+        out.print_json(found.to_json())
+        return
+    curve_points = f" with {found.points:,} points of curves" if found.points else ""
+    print(f"{store}: {found.runs} runs added{curve_points}, {found.known} were there already")
+    for row, reason in found.left_out:
+        print(f"left out: {row}: {reason}")
+    print(f"next: scaling fit {store}")
 
 
 def _parts(corpus: str, tokenizer: str) -> tuple[Corpus, Tokenizer]:

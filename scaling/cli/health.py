@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,7 +20,7 @@ LITTLE_DISK, NO_DISK = 2e9, 1e8
 """Bytes free below which a corpus and its runs may not fit, or nothing will."""
 
 PACKAGES = ("scaling", "sweeps", "analysis")
-DISTRIBUTIONS = ("torch", "ray", "numpy", "scipy", "pandas", "pyarrow", "pydantic")
+DISTRIBUTIONS = ("torch", "ray", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "safetensors", "tokenizers")
 
 
 class Check(NamedTuple):
@@ -39,8 +40,9 @@ def checks() -> list[Check]:
         _compiler(),
         *_torch(),
         _ray(),
-        _loopback(),
+        _bind_address(),
         *_cache(),
+        _writes("writes here", Path.cwd(), "start where you may write, or name a store with --store"),
         _disk("disk here", Path.cwd()),
         *_shadows(Path.cwd()),
     ]
@@ -120,33 +122,54 @@ def _ray() -> Check:
     return Check("ray", "fail", f"cannot be imported: {line}; `scaling run --serial` works without it")
 
 
-def _loopback() -> Check:
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        return Check("bind address", "warn", f"RAY_ADDRESS={address} is set: runs may join that cluster; unset it")
-    wanted = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    if wanted != "0":
-        detail = f"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER={wanted} is set; local runs set it to 0 to stay on loopback"
-        return Check("bind address", "warn", detail)
-    return Check("bind address", "ok", "local runs listen on loopback only, with a token")
+def _bind_address() -> Check:
+    """Asks Ray, told what local runs tell it, which address it would listen on."""
+    code = (
+        "from sweeps.launch import set_environment; set_environment(None);"
+        "import ray; print(ray.util.get_node_ip_address())"
+    )
+    ok, address, _ = _probe(code)
+    try:
+        loopback = ip_address(address).is_loopback if ok else False
+    except ValueError:
+        ok = False
+    if not ok:
+        return Check("bind address", "warn", f"cannot be told: {address}")
+    if not loopback:
+        detail = f"local runs would listen on {address}, open to others; use --serial, or a Ray that stays on 127.0.0.1"
+        return Check("bind address", "fail", detail)
+    ignored = "; RAY_ADDRESS is set and ignored: --address joins a cluster" if os.environ.get("RAY_ADDRESS") else ""
+    return Check("bind address", "ok", f"local runs listen on {address} only, with a token{ignored}")
 
 
 def _cache() -> list[Check]:
     from scaling.paths import cache_folder
 
     folder = cache_folder()
+    found = _writes("cache", folder, "set SCALING_CACHE to a folder that can be written")
+    return [found] if found.state == "fail" else [found, _disk("disk of the cache", folder)]
+
+
+def _writes(name: str, folder: Path, mend: str) -> Check:
+    """Writes, syncs and links a file, as a store does, and removes it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
-            file.write(os.urandom(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        rate = PROBE_BYTES / max(time.monotonic() - started, 1e-6)
+        with tempfile.TemporaryDirectory(prefix=".scaling-probe-", dir=folder) as place:
+            first, second = Path(place, "written"), Path(place, "linked")
+            with first.open("wb") as file:
+                file.write(os.urandom(PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            rate = PROBE_BYTES / max(time.monotonic() - started, 1e-6)
+            try:
+                os.link(first, second)
+            except OSError:
+                detail = f"{folder}, writes {rate / 1e6:.3g} MB/s; no hard links: a crash may leave an empty file"
+                return Check(name, "warn", f"{detail}, which is then put aside")
     except OSError as error:
-        mend = "set SCALING_CACHE to a folder that can be written"
-        return [Check("cache", "fail", f"{folder}: cannot be written: {error.strerror}; {mend}")]
-    return [Check("cache", "ok", f"{folder}, writes {rate / 1e6:.3g} MB/s"), _disk("disk of the cache", folder)]
+        return Check(name, "fail", f"{folder}: cannot be written: {error.strerror}; {mend}")
+    return Check(name, "ok", f"{folder}, writes {rate / 1e6:.3g} MB/s")
 
 
 def _disk(name: str, folder: Path) -> Check:

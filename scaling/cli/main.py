@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from scaling.cli import about, analyse, data, predictions, runs
+from scaling.cli import about, compares, curves, data, fits, frontiers, plans, plots, predictions, runs
 from scaling.errors import ScalingError, SweepError
 
 _WRONG_PATH = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -175,17 +175,22 @@ _CORPUS: Table = {
 _STORE: Table = {"compact": data.compact, "verify": data.verify, "gc": data.gc}
 _COMMANDS: Table = {
     "init": runs.init,
-    "plan": runs.plan,
+    "plan": plans.plan,
     "run": runs.run,
     "status": runs.status,
-    "fit": analyse.fit,
-    "frontier": analyse.frontier,
-    "predict": analyse.predict,
-    "plot": analyse.plot,
+    "fit": fits.fit,
+    "frontier": frontiers.frontier,
+    "predict": frontiers.predict,
+    "compare": compares.compare,
+    "choose": compares.choose,
+    "check": compares.check,
+    "fit-curves": curves.fit_curves,
+    "plot": plots.plot,
     "register": predictions.register,
     "score": predictions.score,
     "reproduce": runs.reproduce,
     "export": data.export,
+    "import": data.import_,
     "list": about.list_,
     "schema": about.schema,
     "doctor": about.doctor,

@@ -24,7 +24,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Bootstrap = Annotated[int, typer.Option(min=0, metavar="N", help="Draws behind the intervals; 0: none.")]
 Level = Annotated[float, typer.Option(metavar="P", help="Nominal coverage of the intervals.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the draws.")]
-Scheme = Annotated[str, typer.Option(metavar="NAME", help="Bootstrap: auto, case or noise.")]
+Scheme = Annotated[str, typer.Option(metavar="NAME", help="Bootstrap: auto, case, noise, residual, wild or seeds.")]
+Objective = Annotated[str, typer.Option(metavar="NAME", help="huber_log, ls_log, ls or student_t.")]
+Interval = Annotated[str, typer.Option(metavar="NAME", help="bca, percentile or profile (likelihood).")]
+SurfaceLaw = Annotated[
+    str | None,
+    typer.Option("--law", metavar="NAME", help="Law of size and data behind a surface [default: chinchilla]."),
+]
+PlotFile = Annotated[
+    str | None, typer.Option("--plot", metavar="FILE", help="Draw it to FILE.svg, .pdf or .png, with a CSV.")
+]
 Columns = Annotated[
     str | None, typer.Option(metavar="params=N,tokens=D,loss=L", help="The table's names for our columns.")
 ]

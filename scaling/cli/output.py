@@ -82,6 +82,13 @@ def interval(ci: Sequence[float], digits: int = 3) -> str:
     return f"[{number(ci[0], digits)}, {number(ci[1], digits)}]" if all(map(math.isfinite, ci)) else ""
 
 
+def per_cent(share: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """`0.0123` as 1.23 %; a dash where there is none."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
+
+
 def seconds_of(text: str, option: str) -> float:
     """Seconds of a duration such as 90s, 9m, 1h30m or 45.
 

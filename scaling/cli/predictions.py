@@ -9,7 +9,7 @@ import typer
 
 from scaling.cli import options as o
 from scaling.cli import output as out
-from scaling.cli.analyse import typed
+from scaling.cli.results import typed
 from scaling.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.store import Store
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
 
 
 def progress_of(path: Path, sweep: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -19,7 +22,8 @@ def progress_of(path: Path, sweep: str | None = None, overrides: Sequence[str] =
         StoreError: no store, or of a newer version.
     """
     store = Store.open(path)
-    wanted = _costs(sweep, overrides, path) if sweep is not None else None
+    plan = _plan(sweep, overrides, path) if sweep is not None else None
+    wanted = {row.run_id: row.flops for row in plan.rows if row.run_id is not None} if plan is not None else None
     rows = store.rows()
     done, failed = store.done(), store.failed()
     notes = {i: n for i, n in store.running().items() if i not in done}
@@ -36,6 +40,8 @@ def progress_of(path: Path, sweep: str | None = None, overrides: Sequence[str] =
     seconds = None
     if flops_left is not None and pace is not None and (running or flops_left == 0):
         seconds = flops_left / (pace * max(1, len(running)))
+    elif plan is not None and pace is None and running:
+        seconds = plan.wall_seconds(len(running))  # Nothing has ended yet: as the plan estimates.
     states = list(done.values())
     counts = {
         "finished": states.count("finished"),
@@ -66,14 +72,12 @@ def progress_of(path: Path, sweep: str | None = None, overrides: Sequence[str] =
     }
 
 
-def _costs(sweep: str, overrides: Sequence[str], store: Path) -> dict[str, float]:
-    """Exact FLOPs of a sweep's trials by run id."""
+def _plan(sweep: str, overrides: Sequence[str], store: Path) -> Plan:
     from scaling.cli.output import stdout_to_stderr
     from sweeps.run import plan_sweep
 
     with stdout_to_stderr():
-        plan = plan_sweep(sweep, store, overrides)
-    return {row.run_id: row.flops for row in plan.rows if row.run_id is not None}
+        return plan_sweep(sweep, store, overrides)
 
 
 def _running(run_id: str, note: Mapping[str, Any], wanted: Mapping[str, float] | None) -> dict[str, Any]:

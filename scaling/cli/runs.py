@@ -1,18 +1,15 @@
-"""Commands about trials: init, plan, run, status, reproduce."""
+"""Commands about trials: init, run, status, reproduce."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from scaling.cli import options as o
 from scaling.cli import output as out
-
-if TYPE_CHECKING:
-    from sweeps.plan import Plan, PlanRow
+from scaling.provenance import cores as cores
 
 
 def init(
@@ -27,71 +24,6 @@ def init(
         out.print_json({"file": str(path)})
     else:
         print(f"wrote {path}; next: scaling plan {path}")
-
-
-def plan(
-    sweep: o.SweepFile,
-    store: o.StoreOption = None,
-    workers: o.Workers = None,
-    overrides: o.Overrides = None,
-    json: o.Json = False,
-) -> None:
-    """Show every trial: size, tokens, FLOPs, time, memory, state."""
-    from sweeps.definition import load_sweep
-    from sweeps.run import default_store, plan_sweep
-
-    definition = load_sweep(sweep, overrides or ())
-    with out.stdout_to_stderr():
-        found = plan_sweep(definition, Path(store) if store else default_store(definition))
-    at_once = workers or cores()
-    if json:
-        out.print_json(found.to_json(at_once))
-    else:
-        _print_plan(found, at_once)
-
-
-def _print_plan(found: Plan, workers: int) -> None:
-    states = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in found.counts.items())
-    left = sum(row.flops for row in found.left)
-    print(f"{found.sweep}: {found.description}" if found.description else found.sweep)
-    print(f"{len(found.rows)} trials ({found.design}): {states}")
-    print(
-        f"{out.number(found.flops)} FLOPs, {out.number(left)} left;"
-        f" about {out.duration(found.wall_seconds(workers))} on {workers} worker{'s' * (workers > 1)}"
-        f"{'' if found.measured else ' (by rates of another machine)'}\n"
-    )
-    header = ["run", "N", "shape", "FLOPs", "tokens", "tok/N", "steps", "batch", "lr", "time", "memory", "state"]
-    out.print_table(
-        header,
-        [_plan_cells(row) for row in found.rows],
-        left=("run", "shape", "state"),
-        spare=("batch", "lr", "steps", "tok/N"),
-    )
-    print("\nN: non-embedding parameters; shape: layers x width x heads; FLOPs: exact")
-    for warning in found.warnings:
-        out.note(f"warning: {warning}")
-
-
-def _plan_cells(row: PlanRow) -> list[str]:
-    return [
-        (row.run_id or "–")[:8],
-        out.number(row.params["non_embedding"]),
-        "x".join(str(n) for n in (row.n_layer, row.d_model, row.n_head) if n is not None),
-        out.number(row.flops),
-        out.number(float(f"{row.tokens:.3g}") if row.tokens >= 1e7 else row.tokens),
-        out.number(row.tokens_per_param),
-        out.number(row.steps),
-        out.number(row.batch_tokens),
-        out.number(row.lr, 2),
-        out.duration(row.seconds),
-        out.size(row.memory_bytes),
-        row.status.replace("_", " "),
-    ]
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -110,6 +42,10 @@ def run(
     overrides: o.Overrides = None,
     compile_trials: Annotated[
         bool | None, typer.Option("--compile/--eager", help="Force compiled or eager [default: by cost].")
+    ] = None,
+    pack: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Train up to N trials of one shape side by side [default: 64 on a GPU]."),
     ] = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
@@ -140,6 +76,7 @@ def run(
             overrides=overrides or (),
             quiet=quiet,
             compile_trials=compile_trials,
+            pack=pack,
         )
     if json:
         out.print_json(outcome.to_json())

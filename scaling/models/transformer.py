@@ -2,19 +2,24 @@
 
 Shape suffixes: B windows, T positions, P predicted positions, D width, H heads, K head width, V vocabulary.
 Weights are float32 masters; products run in the compute dtype, norms, softmax and loss in float32 or above.
+Several models of one shape run side by side where every weight, and every input, has a leading axis S.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.models.attention import short_attention
+from scaling.models.packed import embed, linear, per_model
+
 if TYPE_CHECKING:
     from scaling.architectures.transformer import Transformer
+    from scaling.job import Attention
 
 ROTARY_BASE = 10_000.0
 GPT2_STD = 0.02
@@ -35,6 +40,19 @@ def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+class Context(NamedTuple):
+    """What every block needs beside the residual stream.
+
+    `bias_TT` is 0 where a position may look and -inf where not; `rotary` cos and sin, (T, K/2) each, or None.
+    """
+
+    bias_TT: Tensor
+    rotary: tuple[Tensor, Tensor] | None
+    attention: Attention
+    dtype: torch.dtype
+    compiled: bool
+
+
 class Norm(nn.Module):
     """RMS norm with a gain (Zhang and Sennrich 2019), statistics in float32 or above."""
 
@@ -44,7 +62,7 @@ class Norm(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """x / rms(x) · gain."""
-        return x_BTD * torch.rsqrt(x_BTD.square().mean(-1, keepdim=True) + NORM_EPS) * self.gain
+        return x_BTD * torch.rsqrt(x_BTD.square().mean(-1, keepdim=True) + NORM_EPS) * per_model(self.gain, x_BTD)
 
 
 class Block(nn.Module):
@@ -62,48 +80,57 @@ class Block(nn.Module):
         self.ff_in = nn.Parameter(torch.empty((2 if self.swiglu else 1) * f, d))
         self.ff_out = nn.Parameter(torch.empty(d, f))
 
-    def attend(self, x_BTD: Tensor, bias_TT: Tensor, rotary: tuple[Tensor, Tensor] | None, fused: bool) -> Tensor:
-        """Multi-head attention of (B, T, D); `bias_TT` is 0 where a position may look and -inf where not."""
-        b, t, d = x_BTD.shape
-        q, k, v = F.linear(x_BTD, self.qkv.to(x_BTD.dtype)).view(b, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
-        if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
+    def attend(self, x_BTD: Tensor, context: Context) -> Tensor:
+        """Multi-head attention of (B, T, D)."""
+        packed = linear(x_BTD, self.qkv)
         drop = self.dropout if self.training else 0.0
-        if fused:
+        if context.attention == "native" and not drop:
+            y_BTD = short_attention(
+                packed.flatten(0, -3), n_head=self.n_head, causal=self.causal, rotary=context.rotary
+            )
+        else:
+            y_BTD = self.plain_attention(packed.flatten(0, -3), context, drop)
+        return linear(y_BTD.view(x_BTD.shape), self.attention_out)
+
+    def plain_attention(self, packed_BTD: Tensor, context: Context, drop: float) -> Tensor:
+        """The same by torch's own operations, from (B, T, 3·D)."""
+        b, t, width = packed_BTD.shape
+        q, k, v = packed_BTD.view(b, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
+        if context.rotary is not None:
+            cos, sin = (angle.to(q.dtype) for angle in context.rotary)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if context.attention == "sdpa":
             y_BHTK = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=self.causal)
         else:
-            scale = 1.0 / math.sqrt(d // self.n_head)
-            score = (q * scale) @ k.transpose(-1, -2)
-            weight = torch.softmax(at_least_float32(score) + bias_TT, dim=-1)
-            y_BHTK = F.dropout(weight, drop, self.training).to(v.dtype) @ v
-        return F.linear(y_BHTK.transpose(1, 2).reshape(b, t, d), self.attention_out.to(x_BTD.dtype))
+            score = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)
+            weight = torch.softmax(at_least_float32(score) + context.bias_TT, dim=-1)
+            y_BHTK = F.dropout(weight, drop, drop > 0).to(v.dtype) @ v
+        return y_BHTK.transpose(1, 2).reshape(b, t, width // 3)
 
-    def feed_forward(self, x_BTD: Tensor) -> Tensor:
+    def feed_forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         """GELU or SwiGLU (Shazeer 2020, arXiv 2002.05202) between two matrices."""
-        hidden = F.linear(x_BTD, self.ff_in.to(x_BTD.dtype))
+        hidden = linear(x_BTD, self.ff_in)
         if self.swiglu:
             gate, value = hidden.chunk(2, dim=-1)
             hidden = F.silu(gate) * value
         else:
-            hidden = gelu(hidden)
-        return F.linear(hidden, self.ff_out.to(x_BTD.dtype))
+            hidden = gelu(hidden, context.compiled)
+        return linear(hidden, self.ff_out)
 
-    def forward(
-        self, x_BTD: Tensor, bias_TT: Tensor, rotary: tuple[Tensor, Tensor] | None, fused: bool, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         """One block on the residual stream `x_BTD` (float32 or above)."""
-        attended = self.attend(self.attention_norm(x_BTD).to(dtype), bias_TT, rotary, fused)
+        attended = self.attend(self.attention_norm(x_BTD).to(context.dtype), context)
         x_BTD = x_BTD + F.dropout(attended, self.dropout, self.training)
-        hidden = self.feed_forward(self.ff_norm(x_BTD).to(dtype))
+        hidden = self.feed_forward(self.ff_norm(x_BTD).to(context.dtype), context)
         return x_BTD + F.dropout(hidden, self.dropout, self.training)
 
 
-def gelu(x: Tensor) -> Tensor:
+def gelu(x: Tensor, compiled: bool) -> Tensor:
     """GELU's tanh form (Hendrycks and Gimpel 2016, arXiv 1606.08415), as x·σ(2u) with u its argument of tanh.
 
     The two are equal; a compiled sigmoid is faster than a compiled tanh, and eager has its own kernel.
     """
-    if not torch.compiler.is_compiling():
+    if not compiled:
         return F.gelu(x, approximate="tanh")
     y = at_least_float32(x)
     return (y * torch.sigmoid(GELU_SCALE * (y + 0.044715 * y * y * y))).to(x.dtype)
@@ -127,7 +154,8 @@ class TransformerModel(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
         self.final_norm = Norm(shape.d_model)
         self.head = None if shape.tied else nn.Parameter(torch.empty(vocab_size, shape.d_model))
-        self.fused_attention = False
+        self.attention: Attention = "manual"
+        self.compiled = False
         self.compute_dtype = torch.float32
         bias = torch.zeros(shape.seq_len, shape.seq_len)
         if not shape.bidirectional:
@@ -160,28 +188,27 @@ class TransformerModel(nn.Module):
 
     def hidden(self, inputs_BT: Tensor) -> Tensor:
         """Final residual stream after its norm, (B, T, D)."""
-        dtype = self.compute_dtype
-        x_BTD = F.embedding(inputs_BT, self.token_embedding)
+        x_BTD = embed(inputs_BT, self.token_embedding)
+        rotary: tuple[Tensor, Tensor] | None = (self.cos, self.sin)
         if self.position_embedding is not None:
-            x_BTD = x_BTD + self.position_embedding
+            x_BTD = x_BTD + per_model(self.position_embedding, x_BTD)
             rotary = None
-        else:
-            rotary = (self.cos.to(dtype), self.sin.to(dtype))
+        context = Context(self.bias, rotary, self.attention, self.compute_dtype, self.compiled)
         x_BTD = F.dropout(x_BTD, self.shape.dropout, self.training)
         for block in self.blocks:
-            x_BTD = block(x_BTD, self.bias, rotary, self.fused_attention, dtype)
+            x_BTD = block(x_BTD, context)
         return self.final_norm(x_BTD)
 
     def logits(self, inputs_BT: Tensor, positions_BP: Tensor | None) -> Tensor:
         """Logits (B, P, V) at `positions_BP` (None: at all T positions)."""
         x_BPD = self.hidden(inputs_BT)
         if positions_BP is not None:
-            x_BPD = torch.gather(x_BPD, 1, positions_BP.unsqueeze(-1).expand(-1, -1, x_BPD.shape[-1]))
+            x_BPD = torch.gather(x_BPD, -2, positions_BP.unsqueeze(-1).expand(*positions_BP.shape, x_BPD.shape[-1]))
         head = self.token_embedding if self.head is None else self.head
-        return F.linear(x_BPD.to(self.compute_dtype), head.to(self.compute_dtype))
+        return linear(x_BPD.to(self.compute_dtype), head)
 
     def forward(self, inputs_BT: Tensor, positions_BP: Tensor | None, targets_BP: Tensor) -> Tensor:
         """Loss in nats at each predicted position, (B, P); 0 where the target is -1."""
         logits_BPV = at_least_float32(self.logits(inputs_BT, positions_BP))
-        loss = F.cross_entropy(logits_BPV.flatten(0, 1), targets_BP.flatten(), reduction="none", ignore_index=-1)
+        loss = F.cross_entropy(logits_BPV.flatten(0, -2), targets_BP.flatten(), reduction="none", ignore_index=-1)
         return loss.view(targets_BP.shape)

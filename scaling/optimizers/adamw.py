@@ -1,20 +1,20 @@
-"""AdamW, fused: Loshchilov and Hutter 2019 (arXiv 1711.05101); matrices decay, gains and embeddings do not."""
+"""AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101); matrices decay, gains and embeddings do not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from scaling.optimizers.base import Optimizer
+from scaling.optimizers.base import Optimizer, Settings, Stretch
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 class AdamW(Optimizer):
-    """Decoupled weight decay on matrices only."""
+    """Decoupled weight decay on matrices only: θ ← θ(1 − lr·decay) − lr·m̂/(√v̂ + eps)."""
 
     type: Literal["adamw"] = "adamw"
     summary: ClassVar[str] = "AdamW, fused; weight decay on matrices only"
@@ -25,17 +25,47 @@ class AdamW(Optimizer):
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.1, ge=0.0)
 
-    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
-        """See `Optimizer.build`."""
+    def settings(self, name: str, shape: Sequence[int]) -> Settings:
+        """See `Optimizer.settings`."""
+        is_matrix = len(shape) >= 2 and "embedding" not in name
+        return Settings(weight_decay=self.weight_decay if is_matrix else 0.0)
+
+    def state(self, theta: Tensor) -> dict[str, Tensor]:
+        """See `Optimizer.state`; first and second moments."""
+        return {"exp_avg": theta.new_zeros(theta.shape), "exp_avg_sq": theta.new_zeros(theta.shape)}
+
+    def update(
+        self, theta: Tensor, grad: Tensor, state: dict[str, Tensor], stretches: Sequence[Stretch], step: int, lr: Tensor
+    ) -> None:
+        """See `Optimizer.update`; torch's own fused kernel for one model, the same formula by row for several."""
         import torch
 
-        decayed: list[torch.nn.Parameter] = []
-        kept: list[torch.nn.Parameter] = []
-        for name, parameter in parameters:
-            is_matrix = parameter.ndim >= 2 and "embedding" not in name
-            (decayed if is_matrix else kept).append(parameter)
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        lr = torch.tensor(self.lr) if decayed and decayed[0].is_cuda else self.lr
-        return torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
-        )
+        first, second = state["exp_avg"], state["exp_avg_sq"]
+        if theta.ndim == 1:
+            done = torch.tensor(float(step), device=theta.device)
+            for start, stop, settings in stretches:
+                part = slice(start, stop)
+                torch._fused_adamw_(
+                    [theta[part]],
+                    [grad[part]],
+                    [first[part]],
+                    [second[part]],
+                    [],
+                    [done],
+                    lr=lr * settings.lr_scale,
+                    beta1=self.beta1,
+                    beta2=self.beta2,
+                    weight_decay=settings.weight_decay,
+                    eps=self.eps,
+                    amsgrad=False,
+                    maximize=False,
+                )
+            return
+        first.lerp_(grad, 1.0 - self.beta1)
+        second.mul_(self.beta2).addcmul_(grad, grad, value=1.0 - self.beta2)
+        root = (second / (1.0 - self.beta2**step)).sqrt_().add_(self.eps)
+        move = (first / (1.0 - self.beta1**step)).div_(root)
+        for start, stop, settings in stretches:
+            rate = (lr * settings.lr_scale).unsqueeze(1)
+            here = theta[:, start:stop]
+            here.mul_(1.0 - rate * settings.weight_decay).sub_(rate * move[:, start:stop])

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from scaling.schedules.base import Schedule
 from scaling.schedules.constant import Constant
+from scaling.spec import NonNegativeCount
 
 
 class Wsd(Schedule):
@@ -23,6 +24,23 @@ class Wsd(Schedule):
 
     decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
     decay: Literal["one_minus_sqrt", "linear"] = "one_minus_sqrt"
+    warmup_steps: NonNegativeCount | None = None
+    """Warmup in steps, where runs of different horizons share a trunk; replaces `warmup_fraction`."""
+
+    def warmup_of(self, steps: int) -> float:
+        """See `Schedule.warmup_of`."""
+        return super().warmup_of(steps) if self.warmup_steps is None else float(self.warmup_steps)
+
+    def warmup_share(self, steps: int) -> float:
+        """See `Schedule.warmup_share`."""
+        return self.warmup_fraction if self.warmup_steps is None else self.warmup_steps / steps
+
+    def branch_step(self, steps: int) -> int:
+        """Steps before the first whose rate the cooldown lowers."""
+        first = int(steps - self.decay_fraction * steps)
+        while (steps - first) / (self.decay_fraction * steps) >= 1.0:
+            first += 1
+        return first
 
     def factor(self, step: int, steps: int) -> float:
         """See `Schedule.factor`; the cooldown is a share of the whole run."""
@@ -37,4 +55,4 @@ class Wsd(Schedule):
 
     def trunk(self) -> Schedule:
         """The constant schedule with the same warmup."""
-        return Constant(warmup_fraction=self.warmup_fraction)
+        return Constant(warmup_fraction=self.warmup_fraction, warmup_steps=self.warmup_steps)

@@ -18,9 +18,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from scaling.errors import StoreError
+from scaling.errors import DiskError, StoreError
 
 STAGING = ".staging"
 QUARANTINE = "quarantine"
@@ -65,17 +65,35 @@ def check_run_id(run_id: object) -> str:
 
 
 def locate(root: Path, name: str) -> Path:
-    """The path of a relative name inside the store. Raises StoreError where it would leave the store."""
+    """The path of a relative name inside the store. Raises StoreError where it would leave the store.
+
+    A folder of the store that is a symbolic link would lead out of it, and is refused; the store itself may be one.
+    """
     if not _NAME.fullmatch(name):
         raise StoreError(f"{name!r}: not a name inside a store")
-    return root / name
+    path = root / name
+    _check_folder(root, os.path.dirname(name))
+    return path
+
+
+def _check_folder(root: Path, folder: str) -> None:
+    while folder:
+        if os.path.islink(os.path.join(root, folder)):
+            raise StoreError(f"{root / folder}: a symbolic link, which may lead out of the store; move the folder here")
+        folder = os.path.dirname(folder)
 
 
 def names(root: Path, folder: str, suffix: str = "") -> list[str]:
     """Sorted relative names of the plain files of a folder; empty where the folder is missing."""
+    _check_folder(root, folder)
     try:
         with os.scandir(root / folder) as entries:
-            return sorted(f"{folder}/{e.name}" for e in entries if e.name.endswith(suffix) and e.is_file())
+            # A symbolic link is listed, so that whoever reads it puts it aside; no link is ever followed.
+            return sorted(
+                f"{folder}/{e.name}"
+                for e in entries
+                if e.name.endswith(suffix) and (e.is_symlink() or e.is_file(follow_symlinks=False))
+            )
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -83,12 +101,15 @@ def names(root: Path, folder: str, suffix: str = "") -> list[str]:
 
 
 def read(root: Path, name: str) -> bytes:
-    """A file's bytes. Raises FileNotFoundError, Damaged where the device cannot read it, StoreError otherwise."""
+    """A file's bytes. Raises FileNotFoundError, Damaged where it is a link or unreadable, StoreError otherwise."""
     try:
-        return locate(root, name).read_bytes()
+        with open(os.open(locate(root, name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Damaged("a symbolic link, which is not followed") from error
         if error.errno == errno.EIO:
             raise Damaged(f"unreadable: {error.strerror}") from error
         raise StoreError(f"{root / name}: cannot be read: {error.strerror}") from error
@@ -101,12 +122,15 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         mend = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some quota", errno.EFBIG: "raise the size limit"}
         what = mend.get(error.errno or 0, "check the disk and the permissions")
-        raise StoreError(f"{path}: cannot be written: {error.strerror}; {what} and run again") from error
+        raise DiskError(f"{path}: cannot be written: {error.strerror}; {what} and run again") from error
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
+    """Makes the names in a folder survive a power cut; one that another process removed meanwhile has none."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(handle)
     finally:
@@ -116,8 +140,29 @@ def sync_folder(path: Path) -> None:
 def new_staged(root: Path) -> Path:
     """A fresh path under `.staging`, on the filesystem of the store."""
     folder = root / STAGING
+    _check_folder(root, STAGING)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def writer_lives(name: str) -> bool:
+    """Whether a staged file was made by a process that is still there; False where another machine made it."""
+    host, _, rest = name.rsplit("/", 1)[-1].rpartition("-")[0].rpartition("-")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def clock(root: Path) -> float:
+    """The present by the clock that dates the store's files, in seconds since 1970. Raises StoreError."""
+    with _named(root / STAGING), _staged(root, b"", "clock", durable=False) as staged:
+        return staged.stat().st_mtime
 
 
 @contextlib.contextmanager
@@ -176,10 +221,35 @@ def replace(root: Path, name: str, data: bytes, kind: str, durable: bool = True)
     with _named(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         with _staged(root, data, kind, durable) as staged:
-            os.replace(staged, final)
+            try:
+                os.replace(staged, final)
+            except FileNotFoundError:  # Another driver, done with the run, removed its folder of checkpoints.
+                final.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staged, final)
             fault(f"{kind}:after-replace")
             if durable:
                 sync_folder(final.parent)
+
+
+def append_to(root: Path, name: str) -> tuple[Path, IO[bytes]]:
+    """A file's path and the file, open for appending without a buffer; made where it is missing. Raises StoreError."""
+    path = locate(root, name)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        return path, open(os.open(path, flags, 0o644), "ab", buffering=0)
+
+
+def probe(root: Path) -> None:
+    """Stages a small file and removes it. Raises StoreError where the store cannot be written."""
+    try:
+        with _staged(root, b"probe", "probe", durable=False):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{root}: cannot be written: {error.strerror}; get the right to write there, free some space,"
+            " or choose another store"
+        ) from error
 
 
 def remove(root: Path, name: str) -> None:
@@ -233,9 +303,11 @@ def lock(root: Path, name: str) -> Iterator[None]:
 
     Where the platform or the filesystem has no advisory locks it does nothing.
     """
+    _check_folder(root, STAGING)
     with _named(root / STAGING):
         (root / STAGING).mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / STAGING / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(root / STAGING / f"{name}.lock", flags, 0o644)
     try:
         with contextlib.suppress(ImportError, OSError):
             import fcntl

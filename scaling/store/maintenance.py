@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def compact(store: Store, destination: str | Path | None = None) -> Store:
     """Folds rows, curves and evaluations into one parquet part each, in place or into a new store; returns that store.
 
     Reads are equal before and after, and new runs may follow. A destination also gets sweeps, executions, predictions
-    and failed attempts, but no checkpoints and no quarantine. Raises StoreError.
+    and failed attempts with their logs, but no checkpoints and no quarantine. Raises StoreError.
     """
     if destination is None and not store.writable:
         raise StoreError(f"{store.root}: opened for reading; open it with write=True or give a destination")
@@ -81,7 +80,8 @@ def _remove_folded(store: Store, attached: dict[str, pa.Table], row_files: set[s
 def _copy_rest(store: Store, target: Store) -> None:
     target.merge_sweeps(store.format["sweeps"])
     failures = [n for n in files.names(store.root, "rows") if (m := ROW_NAME.fullmatch(n)) and m[2]]
-    for name in [*failures, *files.names(store.root, "executions"), *files.names(store.root, "predictions")]:
+    more = [name for folder in ("executions", "predictions", "logs") for name in files.names(store.root, folder)]
+    for name in [*failures, *more]:
         files.publish(target.root, name, files.read(store.root, name), "copy")
 
 
@@ -153,16 +153,18 @@ def _check_strays(store: Store, folder: str) -> list[dict[str, str]]:
 def gc(store: Store, older_than_s: float = ORPHAN_S) -> list[str]:
     """Removes what crashes left and finished runs no longer need, and returns its names. Raises StoreError.
 
-    Staged files and curves or evaluations without a row, once older than `older_than_s` seconds; checkpoints of runs
-    that have their row, unless saved with `keep`; notes of processes that are gone.
+    Staged files and curves or evaluations without a row, once older than `older_than_s` seconds by the clock of the
+    file system and not of a process or run at work on this machine; checkpoints of runs that have their row, unless
+    saved with `keep`; notes of processes that are gone.
     """
     if not store.writable:
         raise StoreError(f"{store.root}: opened for reading; open it with write=True")
     removed = []
-    limit = time.time() - older_than_s
-    strays = [*_strays(store, "curves"), *_strays(store, "evals")]
+    limit = files.clock(store.root) - older_than_s
+    at_work = {run_id for run_id, note in store.running().items() if not note["stale"]}
+    strays = [n for f in SCHEMAS for n in _strays(store, f) if Path(n).stem[:16] not in at_work]
     staged = [f"{files.STAGING}/{p.name}" for p in (store.root / files.STAGING).glob("*") if p.suffix != ".lock"]
-    for name in [*staged, *strays]:
+    for name in [*(n for n in staged if not files.writer_lives(n)), *strays]:
         path = store.root / name
         try:
             if path.stat().st_mtime < limit:
@@ -175,6 +177,11 @@ def gc(store: Store, older_than_s: float = ORPHAN_S) -> list[str]:
         if place.name in done and not checkpoints.kept(store.root, place.name):
             shutil.rmtree(place, ignore_errors=True)
             removed.append(f"{checkpoints.FOLDER}/{place.name}")
+    for name in files.names(store.root, running.FOLDER, ".stack"):
+        # One that holds a stack tells the next attempt that this one hung.
+        if Path(name).stem not in at_work and not (store.root / name).stat().st_size:
+            files.remove(store.root, name)
+            removed.append(name)
     for run_id, note in store.running().items():
         if note["stale"]:
             store.clear_running(run_id)

@@ -27,6 +27,10 @@ SCHEMAS = {"curves": CURVE_SCHEMA, "evals": EVAL_SCHEMA}
 NAMED_BY = {"curves": "curve_sha256", "evals": "evals_sha256"}
 """The row's column that holds the digest of the file in each folder."""
 
+_NAMING = {name: re.compile(r"(?:[0-9a-f]{64})?") for name in NAMED_BY.values()} | {
+    "run_id": re.compile(r"[0-9a-f]{16}")
+}
+
 PATIENCE = 10
 """Times a listing is taken again because a file went away between listing and reading."""
 
@@ -42,6 +46,14 @@ class Scan(NamedTuple):
 def attached_names(folder: str, run_id: str, sha256: str) -> tuple[str, str]:
     """The two names a run's curve or evaluations may have; the second is for the second writer of a run."""
     return f"{folder}/{run_id}.parquet", f"{folder}/{run_id}-{sha256[:16]}.parquet"
+
+
+def _check_names(table: pa.Table) -> None:
+    """Names and digests in rows become file names: raises Damaged at any that could lead elsewhere."""
+    for column, wanted in _NAMING.items():
+        for text in table.column(column).to_pylist():
+            if text is None or not wanted.fullmatch(text):
+                raise Damaged(f"column {column}: {text!r} could not name a file of a store")
 
 
 class Reader:
@@ -192,6 +204,7 @@ class Reader:
                 raise Damaged("does not hold the one row that its name promises")
             if (table.column("status")[0].as_py() == "failed") != bool(match[2]):
                 raise Damaged("holds a row of another status than its name promises")
+            _check_names(table)
         except Damaged as error:
             self._damaged(name, str(error), sha256)
             return None
@@ -209,6 +222,11 @@ class Reader:
         if key not in self._parts:
             table = self._table(name, ROW_SCHEMA)
             if table is None:
+                return None
+            try:
+                _check_names(table)
+            except Damaged as error:
+                self._damaged(name, str(error), key[1])
                 return None
             self._parts[key] = keyed(table, *key)
         return self._parts[key]

@@ -1,7 +1,7 @@
 """Notes on runs in progress: `running/<run_id>.json`, for whoever asks how far a sweep is. Never a lock.
 
-The process speaks for itself on its own machine (id and start time, so that a reused id is noticed); from another
-machine the age of the note decides.
+The process speaks for itself on its own machine (id and start, so that a reused id is noticed; the start is counted
+from boot, because a clock that is set shifts times of day); from another machine the age of the note decides.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ STALE_S = 600.0
 
 
 def _started(pid: int) -> float | None:
+    """When a process began: clock ticks since boot where /proc tells, else seconds since 1970; None: it is gone."""
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        if os.path.exists("/proc/self/stat"):
+            return None
     import psutil
 
     try:

@@ -3,7 +3,7 @@
     format.json                     format version; sweep files used, by digest
     rows/<run_id>.parquet           one row: the commit point     rows/<run_id>.failed-<k>.parquet   a failed attempt
     curves/, evals/<run_id>.parquet published before the row      {rows,curves,evals}/part-<sha>.parquet   compacted
-    executions/, predictions/, checkpoints/, running/, quarantine/, .staging/, index.cache
+    executions/, predictions/, checkpoints/, running/, logs/, quarantine/, .staging/, index.cache
 
 No row or curve is ever replaced. Two writers of one run may both bring a curve: the second takes the name
 `<run_id>-<sha>.parquet`, and the row that wins says which of the two is its own.
@@ -44,6 +44,7 @@ OWN = {
     "predictions",
     checkpoints.FOLDER,
     running.FOLDER,
+    "logs",
     files.QUARANTINE,
     files.STAGING,
     INDEX,
@@ -79,7 +80,8 @@ class Store(Reader):
     def create(cls, path: str | Path, *, sweep_file: Path | None = None) -> Store:
         """Makes a store, or opens the one that is there, for writing; records the sweep file by its digest.
 
-        Raises StoreError where the folder holds something else, cannot be written, or is of a newer version.
+        Raises StoreError where the folder holds something else, is of a newer version, or cannot be written, which is
+        tried.
         """
         root = Path(path)
         if not (root / FORMAT).exists():
@@ -94,6 +96,7 @@ class Store(Reader):
             content = {"format_version": FORMAT_VERSION, "created": created, "sweeps": {}}
             files.publish(root, FORMAT, (json.dumps(content, indent=1) + "\n").encode(), "format")
         store = cls.open(root, write=True)
+        files.probe(root)
         if sweep_file is not None:
             store.record_sweep(sweep_file)
         return store
@@ -199,6 +202,10 @@ class Store(Reader):
             return False
         return True
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run is done; asks for one run what `done` asks for all."""
+        return self._has_row(files.check_run_id(run_id))
+
     def _has_row(self, run_id: str) -> bool:
         for _ in range(PATIENCE):
             with contextlib.suppress(FileNotFoundError):
@@ -237,6 +244,33 @@ class Store(Reader):
             if fixed is not None:
                 return fixed
         raise StoreError(f"{self.root / 'executions' / run_id}.json: damaged and cannot be put aside")
+
+    def change_execution(self, run_id: str, before: Execution, after: Execution, reason: str) -> None:
+        """Replaces how a run is executed from now on; what it was and `reason` stay beside it. Raises StoreError."""
+        self._need_write()
+        name = f"executions/{files.check_run_id(run_id)}.json"
+        with files.lock(self.root, "execution"):
+            left = {"execution": before.model_dump(mode="json"), "left_because": reason}
+            content = {
+                "execution": after.model_dump(mode="json"),
+                "before": [*self.execution_changes(run_id), left],
+            }
+            files.replace(self.root, name, files.signed_json(content), "execution")
+
+    def execution_changes(self, run_id: str) -> list[dict[str, Any]]:
+        """Executions that a run had before its present one, oldest first: `execution` and `left_because`."""
+        try:
+            note = files.read_signed_json(self.root, f"executions/{files.check_run_id(run_id)}.json")
+        except (FileNotFoundError, Damaged):
+            return []
+        return list(note.get("before", []))
+
+    def write_log(self, run_id: str, text: str) -> str:
+        """Keeps what is known of a failed attempt, in place of an earlier one; returns its name. Raises StoreError."""
+        self._need_write()
+        name = f"logs/{files.check_run_id(run_id)}.txt"
+        files.replace(self.root, name, text.encode(errors="replace"), "log", durable=False)
+        return name
 
     def checkpoint_path(self, run_id: str) -> Path:
         """The folder of a run's checkpoints."""

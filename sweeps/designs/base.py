@@ -42,8 +42,8 @@ class Cell:
 class Context:
     """What a design may use of its sweep.
 
-    `build` makes an architecture from its shape; `flops_per_token` is exact and of training; `fixed_batch` and
-    `fixed_lr` are the sweep's own where it gives them; `report` notes a problem at a route in the sweep.
+    `build` makes an architecture from its shape; `flops_per_token` is exact and of training; `fixed_batch`, `fixed_lr`
+    and `schedule` are the sweep's own where it gives them; `report` notes a problem at a route in the sweep.
     """
 
     recipe: Recipe
@@ -54,6 +54,7 @@ class Context:
     fixed_batch: int | None
     fixed_lr: float | None
     report: Callable[[Route, str], None]
+    schedule: Mapping[str, Any] | None = None
 
 
 class Design(Member):
@@ -61,6 +62,12 @@ class Design(Member):
 
     uses_recipe: ClassVar[bool] = True
     """True where shape, horizon, batch and rate come from the design and the recipe, not from the sweep's fields."""
+
+    varies_batch: ClassVar[bool] = False
+    """True where batches are what is studied, so that large ones need no warning."""
+
+    repeats: ClassVar[bool] = False
+    """True where passing over the text more than once is what is studied."""
 
     @abstractmethod
     def trials(self) -> int:

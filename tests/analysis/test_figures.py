@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import figures, fit, frontier, read_table
+from analysis import figures, frontier, read_table
 from analysis.figures import style
 from analysis.figures.base import Drawn, NotDrawable, Rows, save
 from analysis.figures.envelope import lower_envelope
 from analysis.figures.material import Material, convention_of
-from analysis.figures.predicted import plot_fit, plot_law
 from analysis.table import Runs
 from analysis.types import Estimate, Frontier, FrontierPoint, Parabola, Status
 from scaling.errors import InputError, TableError
 
 SURFACE = {"E": 1.1, "A": 35.0, "alpha": 0.35, "B": 60.0, "beta": 0.33}
-NAMES = ["contours", "envelope", "frontier", "isoflop", "predicted", "prediction"]
+NAMES = ["comparison", "contours", "envelope", "fit", "frontier", "isoflop", "predicted", "prediction", "profile"]
 
 
 def sweep(*, noise: float = 0.005, off_centre: float = 1.0, diverged: bool = False) -> Runs:
@@ -65,7 +64,7 @@ SCORED = [
 @pytest.fixture(scope="module")
 def material() -> Material:
     runs = sweep()
-    return Material(runs, "all", "non_embedding", "exact", 1.2e13, SCORED, bootstrap=60)
+    return Material(runs, "all", "non_embedding", "exact", 1.2e13, SCORED, bootstrap=60, against=sweep(noise=0.01))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +94,7 @@ def test_every_axis_names_its_unit_or_convention(name: str, drawn: dict[str, Dra
     labels = [a.get_xlabel() for a in drawn[name].figure.axes] + [a.get_ylabel() for a in drawn[name].figure.axes]
     labels = [text for text in labels if text]
     units = ("nats per", "non-embedding parameters", "exact training FLOPs", "tokens (bytes)", "%")
+    units += ("normal quantile", "log likelihood", "difference of exponents", "multiples of")
     assert labels
     assert all(any(u in text for u in units) for text in labels)
 
@@ -254,8 +254,8 @@ def test_plot_writes_what_can_be_drawn_and_names_what_cannot(tmp_path: Path):
     runs = sweep().frame[["params_total", "tokens", "loss", "flops_exact"]]
     plain = runs.rename(columns={"params_total": "params", "flops_exact": "flops"})
     made = figures.plot(plain, out=tmp_path, bootstrap=40, prefix="decoder-", width_mm=85.0)
-    assert set(made.drawn) == {"contours", "frontier", "isoflop", "predicted"}
-    assert set(made.skipped) == {"envelope", "prediction"}
+    assert set(made.drawn) == {"contours", "fit", "frontier", "isoflop", "predicted", "profile"}
+    assert set(made.skipped) == {"comparison", "envelope", "prediction"}
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         f"decoder-{n}.{s}" for n in made.drawn for s in ("svg", "pdf", "png", "csv")
     )
@@ -300,19 +300,6 @@ def test_unwritable_folder_is_named(drawn: dict[str, Drawn], tmp_path: Path):
         save(drawn["isoflop"].figure, drawn["isoflop"].table, tmp_path / "file", "isoflop")
 
 
-def test_law_of_one_variable_is_drawn_against_it():
-    runs = sweep(noise=0.0)
-    found = fit(runs, "power:tokens", bootstrap=40)
-    made = plot_law(found)
-    line = rows_of(made.table, element="law")
-    np.testing.assert_array_equal(line["loss"], found.predict(tokens=line["tokens"].to_numpy()))
-    assert made.figure.axes[0].get_xlabel() == "D, tokens"
-    assert len(found.plot().axes) == 2
-    assert plot_fit(found).table.equals(made.table)
-    with pytest.raises(NotDrawable, match="2 variables"):
-        plot_law(fit(runs, bootstrap=0))
-
-
 def test_single_seed_single_group_still_draws():
     params, budget = np.array([1e4, 2e4, 4e4]), 1e12
     group = Parabola(
@@ -338,7 +325,7 @@ def test_conventions_of_a_store_and_of_a_plain_table():
     runs = sweep()
     assert convention_of(runs, "non_embedding", "exact").tokens_label() == "D, tokens (bytes)"
     masked = Runs(runs.frame.assign(objective="masked"), "masked", runs.labels)
-    assert convention_of(masked, "total", "exact").loss_label() == "held-out loss, nats per predicted token"
+    assert convention_of(masked, "total", "exact").loss_label() == "held-out loss, nats per masked byte"
     plain = read_table(pd.DataFrame({"params": [1e4], "tokens": [1e6], "loss": [3.0]}))
     assert convention_of(plain, "total", "exact").flops_label() == "C, training FLOPs as 6ND"
 

@@ -112,3 +112,19 @@ def test_registry_names_every_law_and_suggests():
         get_law("power:time")
     with pytest.raises(InputError, match="takes params, tokens"):
         CHINCHILLA.predict({}, params=1.0)
+
+
+def test_laws_are_named_with_their_settings():
+    two = get_law("broken_power:tokens:2")
+    assert (two.variables, len(two.parameters), two.tag) == (("tokens",), 9, "broken_power:tokens:2")
+    assert get_law(two.tag) == two
+    assert [get_law(name).tag for name in ("power", "power:flops", "chinchilla")] == [
+        "power:params",
+        "power:flops",
+        "chinchilla",
+    ]
+    with pytest.raises(InputError, match="takes one of params"):
+        get_law("power:loss")
+    for bad in ("power:params:2", "broken_power:tokens:many", "broken_power:tokens:1:2"):
+        with pytest.raises(InputError, match="two breaks"):
+            get_law(bad)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sweeps_by_law import LAW, SURFACES, isoflop
 
-from analysis import Estimate, predict, score
+from analysis import Estimate, frontier, predict, score
 from analysis.scoring import interval_score
 from scaling.errors import InputError
 
@@ -34,6 +34,63 @@ def test_a_run_of_given_size_and_tokens():
     assert found.loss.value == pytest.approx(float(LAW.predict(SURFACE, params=1e9, tokens=1e10)), rel=0.01)
     assert found.loss.ci[0] < found.mean_loss.ci[0] < found.mean_loss.ci[1] < found.loss.ci[1]
     assert set(found.to_json()) == {"params", "tokens", "loss"}
+
+
+@pytest.mark.parametrize("approach", ["isoflop", "porian", "envelope"])
+def test_approaches_without_a_surface_take_the_loss_from_one(approach):
+    if approach == "envelope":
+        sizes, flops = 2.0 ** np.arange(22, 33), np.geomspace(1e17, 2e19, 9)
+        table = pd.DataFrame([(n, c / 6 / n) for n in sizes for c in flops], columns=["params", "tokens"])
+        table["loss"] = LAW.predict(SURFACE, params=table["params"], tokens=table["tokens"])
+        table["loss"] *= np.exp(0.002 * np.random.default_rng(2).standard_normal(len(table)))
+    else:
+        table = isoflop(SURFACE, BUDGETS, ratio=1.5, sigma=0.002, seed=2)
+    found = predict(table, flops=TARGET, approach=approach, bootstrap=200, level=0.99, scheme="noise")
+    lines = frontier(table, approach, bootstrap=200, level=0.99, scheme="noise")[approach]
+    assert found.approach == approach
+    assert found.status == "converged"
+    assert found.params.value == pytest.approx(float(lines.params(TARGET)))
+    assert found.params.ci[0] < float(BEST.params) < found.params.ci[1]
+    assert found.tokens.ci[0] < float(BEST.tokens) < found.tokens.ci[1]
+    assert found.loss.ci[0] < float(BEST.loss) < found.loss.ci[1]
+    # The loss is flat in N near N*: an uncertain size makes the loss no more uncertain than the surface is, nearly.
+    direct = predict(table, flops=TARGET, bootstrap=200, level=0.99, scheme="noise")
+    assert found.loss.value == pytest.approx(direct.loss.value, rel=5e-3)
+    assert set(found.baselines) == {"power_law", "last_two"}
+
+
+def test_size_tokens_and_loss_are_drawn_together():
+    # One draw's size, tokens and budget belong together: the product of the intervals would be far wider.
+    table = isoflop(SURFACE, BUDGETS, sigma=0.004, seed=3)
+    found = predict(table, flops=TARGET, approach="isoflop", bootstrap=300)
+    assert found.params.ci[0] * found.tokens.ci[1] * 6 == pytest.approx(TARGET, rel=1e-3)
+    assert found.params.ci[1] * found.tokens.ci[0] * 6 == pytest.approx(TARGET, rel=1e-3)
+    narrow = np.diff(found.mean_loss.ci)[0] / found.mean_loss.value
+    assert narrow < 0.2 * np.log(found.params.ci[1] / found.params.ci[0])
+
+
+def test_another_law_predicts_what_it_says():
+    table = isoflop(SURFACE, BUDGETS)
+    n, d = table["params"].to_numpy(), table["tokens"].to_numpy()
+    table["loss"] = ((6.4e13 / n) ** (0.076 / 0.103) + 1.8e13 / d) ** 0.103
+    found = predict(table, params=1e9, tokens=2e10, law="kaplan_joint", bootstrap=20)
+    assert found.loss.value == pytest.approx(((6.4e13 / 1e9) ** (0.076 / 0.103) + 1.8e13 / 2e10) ** 0.103, rel=1e-6)
+    at = predict(table, flops=TARGET, law="kaplan_joint", bootstrap=20)
+    assert at.approach == "parametric:kaplan_joint"
+    assert at.loss.value < found.loss.value
+    with pytest.raises(InputError, match="did you mean isoflop"):
+        predict(table, flops=TARGET, approach="isoflops")
+
+
+def test_an_approach_without_a_frontier_says_why():
+    table = isoflop(SURFACE, BUDGETS, sizes=2)
+    found = predict(table, flops=TARGET, approach="isoflop", bootstrap=20)
+    assert found.status == "not_isoflop"
+    assert "share a budget" in found.reason
+    assert not found.params.known
+    assert not found.loss.known
+    # The lowest loss of each budget is still known, and so are the rules that know no law.
+    assert found.baselines["last_two"].known
 
 
 def test_prediction_intervals_cover_a_new_run():

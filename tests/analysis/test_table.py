@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import read_table
+from analysis import fit, read_table
 from analysis.where import select_rows
 from scaling.errors import InputError, TableError
 
@@ -182,3 +184,54 @@ def test_a_store_is_read_with_its_curves(tmp_path):
     np.testing.assert_array_equal(runs.params("non_embedding"), [60, 60, 150])
     assert set(runs.curves["run_id"]) == {f"{i:016x}" for i in range(3)}
     assert len(runs.curves) == 9
+
+
+def test_any_variable_of_a_law_is_a_column():
+    table = PLAIN.assign(unique_tokens=[1e9, 1e9, 1e9], rate=[1e-3, 2e-3, 3e-3])
+    runs = read_table(table, columns={"lr": "rate"}, needs=("params", "lr"))
+    np.testing.assert_array_equal(runs.variable("lr"), [1e-3, 2e-3, 3e-3])
+    np.testing.assert_array_equal(runs.variable("unique_tokens"), [1e9] * 3)
+    np.testing.assert_array_equal(runs.variable("flops"), 6 * runs.params() * runs.tokens)
+    assert [runs.has(v) for v in ("lr", "flops", "steps")] == [True, True, False]
+    with pytest.raises(TableError, match=r"no column 'steps'.*name it with columns, as in steps=COLUMN"):
+        runs.variable("steps")
+    with pytest.raises(TableError, match="no column 'batch_tokens'"):
+        read_table(table, needs=("loss", "batch_tokens"))
+    with pytest.raises(TableError, match="no column 'batch_tokens'"):
+        read_table(runs, needs=("batch_tokens",))
+
+
+def test_a_table_need_hold_no_more_than_its_law():
+    table = pd.DataFrame({"loss": [3.0, 2.5, 2.0], "B_crit": [1e5, 2e5, 5e5]})
+    runs = read_table(table, columns={"batch_tokens": "B_crit"}, needs=("loss", "batch_tokens"))
+    np.testing.assert_array_equal(runs.variable("batch_tokens"), [1e5, 2e5, 5e5])
+    with pytest.raises(TableError, match="no column 'params'"):
+        runs.variable("flops")
+    with pytest.raises(TableError, match="no column 'params'"):
+        read_table(table)
+    with pytest.raises(TableError, match="row 1: batch_tokens is -2"):
+        read_table(table.assign(batch_tokens=[1.0, -2.0, 3.0]), needs=("loss", "batch_tokens"))
+    with pytest.raises(TableError, match="row 2: loss is nan"):
+        read_table(table.assign(loss=[3.0, 2.5, np.nan]), columns={"batch_tokens": "B_crit"}, needs=("batch_tokens",))
+
+
+def test_a_store_delivers_every_variable():
+    runs = read_table(
+        stored(tokens_unique=[500, 500, 500, 250], steps=[10, 20, 5, 3], batch_tokens=[100] * 4, lr=[1e-3] * 4)
+    )
+    np.testing.assert_array_equal(runs.variable("unique_tokens"), [500, 500, 500, 250])
+    np.testing.assert_array_equal(runs.variable("steps"), [10, 20, 5, 3])
+    np.testing.assert_array_equal(runs.variable("params", "non_embedding"), [60, 60, 150, 330])
+    np.testing.assert_array_equal(runs.variable("flops", "non_embedding", "6nd"), [5e11, 10e11, 7e11, 7.5e11])
+    assert runs.has("unique_tokens")
+    assert runs.has("params")
+
+
+def test_a_fit_takes_its_columns_by_the_laws_names():
+    loss = np.geomspace(2.0, 6.0, 12)
+    table = pd.DataFrame({"L": loss, "B": 2.1e8 * loss ** (-1 / 0.21)})
+    found = fit(table, "critical_batch", columns={"loss": "L", "batch_tokens": "B"}, bootstrap=0)
+    assert found.status == "converged"
+    assert found.values == pytest.approx({"B": 2.1e8, "alpha_B": 0.21}, rel=1e-9)
+    assert found.n == 12
+    json.dumps(found.to_json())

@@ -1,22 +1,39 @@
-"""Runs every benchmark and writes its table to results/benchmarks."""
+"""Runs benchmarks and writes their tables to results/benchmarks: all, or by name (`python -m tests.benchmarks fit`)."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
-from tests.benchmarks import fit, step
-
 OUT = Path(__file__).resolve().parents[2] / "results" / "benchmarks"
+NAMES = (
+    "step",
+    "precision",
+    "profile",
+    "growth",
+    "sweep",
+    "gpu",
+    "planning",
+    "fit",
+    "coverage",
+    "checks",
+    "schedule_laws",
+    "soak",
+)
 
 
-def main() -> None:
-    """Runs and writes."""
+def main(names: list[str]) -> None:
+    """Runs the benchmarks of these names (none: every one) and writes their tables."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        sys.exit(f"there is no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, benchmark in (("step", step), ("fit", fit)):
-        text = benchmark.table()
+    for name in names or NAMES:
+        text = importlib.import_module(f"tests.benchmarks.{name}").table()
         (OUT / f"{name}.md").write_text(text)
-        print(text)
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

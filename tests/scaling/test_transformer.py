@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.accounting import COUNTS, PARAM_GROUPS, training_flops
 from scaling.architectures.transformer import Decoder, Encoder, Transformer
+from scaling.models.attention import available
+from scaling.models.transformer import Context
 
 VOCAB = 50
 
@@ -71,34 +73,44 @@ def test_flops_equal_torchs_counter(shape: Transformer, windows: int, predicted:
     assert counter.get_total_flops() == sum(stated.values())
 
 
+def needs_kernel(attention: str, head_width: int) -> None:
+    if attention == "native" and not available(head_width):
+        pytest.skip("no C++ compiler on this machine")
+
+
 @pytest.mark.parametrize("cls", [Decoder, Encoder])
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_position_sees_what_its_mask_allows(cls: type[Transformer], positions: str, fused: bool) -> None:
-    shape = cls(n_layer=2, d_model=16, n_head=2, seq_len=8, positions=positions)  # type: ignore[arg-type]
-    model = shape.build(VOCAB, 1).double()
-    model.compute_dtype, model.fused_attention = torch.float64, fused
-    embedded = model.token_embedding.detach()[torch.arange(8)].unsqueeze(0).requires_grad_()
+@pytest.mark.parametrize("attention", ["manual", "sdpa", "native"])
+def test_a_position_sees_what_its_mask_allows(cls: type[Transformer], positions: str, attention: str) -> None:
+    shape = cls(n_layer=2, d_model=16, n_head=2, seq_len=24, positions=positions)  # type: ignore[arg-type]
+    needs_kernel(attention, 8)
+    dtype = torch.float32 if attention == "native" else torch.float64
+    model = shape.build(VOCAB, 1).to(dtype)
+    embedded = model.token_embedding.detach()[torch.arange(24) % VOCAB].unsqueeze(0).requires_grad_()
     x = embedded if model.position_embedding is None else embedded + model.position_embedding
-    rotary = None if model.position_embedding is not None else (model.cos.double(), model.sin.double())
+    rotary = None if model.position_embedding is not None else (model.cos, model.sin)
     for block in model.blocks:
-        x = block(x, model.bias, rotary, fused, torch.float64)
-    for t in range(8):
+        x = block(x, Context(model.bias, rotary, attention, dtype, False))  # type: ignore[arg-type]
+    for t in range(24):
         (gradient,) = torch.autograd.grad(x[0, t].sum(), embedded, retain_graph=True)
         seen = gradient[0].abs().sum(-1) > 0
-        expected = torch.arange(8) <= t if cls is Decoder else torch.ones(8, dtype=torch.bool)
+        expected = torch.arange(24) <= t if cls is Decoder else torch.ones(24, dtype=torch.bool)
         assert torch.equal(seen, expected)
 
 
 @pytest.mark.parametrize("cls", [Decoder, Encoder])
-def test_both_attention_paths_agree(cls: type[Transformer]) -> None:
-    shape = cls(n_layer=2, d_model=32, n_head=2, seq_len=16)
-    model = shape.build(VOCAB, 2).double()
-    model.compute_dtype = torch.float64
-    inputs = torch.randint(VOCAB, (3, 16), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("attention", ["sdpa", "native"])
+def test_attention_paths_agree(cls: type[Transformer], attention: str) -> None:
+    shape = cls(n_layer=2, d_model=48, n_head=2, seq_len=21)
+    needs_kernel(attention, 24)
+    dtype = torch.float32 if attention == "native" else torch.float64
+    model = shape.build(VOCAB, 2).to(dtype)
+    model.compute_dtype = dtype
+    inputs = torch.randint(VOCAB, (3, 21), generator=torch.Generator().manual_seed(0))
     plain = model.logits(inputs, None)
-    model.fused_attention = True
-    torch.testing.assert_close(model.logits(inputs, None), plain, rtol=1e-10, atol=1e-10)
+    model.attention = attention
+    tight = 2e-5 if dtype == torch.float32 else 1e-10
+    torch.testing.assert_close(model.logits(inputs, None), plain, rtol=tight, atol=tight)
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:

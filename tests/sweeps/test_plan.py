@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import scaling.trial
 import sweeps
-from scaling.execution import Rates
 from scaling.job import Execution
 from scaling.store.schema import ROW_COLUMNS
 from scaling.trial import MIN_STEPS
+from sweeps.calibration import Calibration
 from sweeps.definition import Sweep, load_sweep
 from sweeps.expand import expand
-from sweeps.plan import Calibration, jobs, memory_bytes, plan, to_planned
+from sweeps.plan import jobs, memory_bytes, plan, to_planned
 
 EXAMPLES = sorted(Path(sweeps.__file__).parent.glob("hoffmann-*.yaml"))
 DIGEST = "d" * 16
@@ -44,6 +45,9 @@ class Ledger:
 
     def failed(self) -> dict[str, str]:
         return self._failed
+
+    def execution(self, run_id: str) -> Execution | None:
+        return None
 
 
 def test_rows_state_size_and_cost() -> None:
@@ -87,13 +91,59 @@ def test_jobs_are_what_is_left_longest_first() -> None:
 
 
 def test_time_is_flops_over_the_rate_and_workers_share_it() -> None:
-    speed = Calibration(Rates((16, 256), (1e10, 1e10)), seconds_per_step=0.0, seconds_per_trial=0.0, measured=True)
-    found = plan(make(), calibration=speed)
-    assert found.wall_seconds(1) == pytest.approx(5 * 7e12 / 1e10, rel=1e-3)
-    # 5 of 400 s, 5 of 200 s, 5 of 100 s on two workers, longest first
-    assert found.wall_seconds(2) == pytest.approx(1800, rel=1e-3)
-    assert found.wall_seconds(100) == pytest.approx(400, rel=1e-3)
+    per_gflop = (0.0, 0.0, 0.1, 0.0, 0.0, 0.0)
+    found = plan(make(), calibration=Calibration(per_gflop, per_gflop, measured=True), compile_trials=False)
+    training = sum(row.seconds_training for row in found.rows)
+    assert training == pytest.approx(5 * 7e12 / 1e10, rel=1e-3)
+    # 5 of 400 s, 5 of 200 s, 5 of 100 s on two workers, longest first, and what evaluation and starts add
+    beside = sum(row.seconds - row.seconds_training for row in found.rows)
+    assert found.wall_seconds(1) == pytest.approx(training + beside)
+    assert 1800 * 0.999 < found.wall_seconds(2) < 1800 + beside
+    assert found.wall_seconds(100) == pytest.approx(max(row.seconds for row in found.rows))
     assert found.measured
+
+
+def test_a_shape_is_compiled_once_and_only_where_it_pays() -> None:
+    cheap = plan(make(design={"type": "isoflop", "budgets": [2e11], "sizes": {"widths": [32, 48, 64]}}))
+    assert not any(row.compiled for row in cheap.rows)
+    forced = plan(make(seeds=[0, 1]), compile_trials=True).rows
+    by_shape: dict[object, list[float]] = {}
+    for row in forced:
+        by_shape.setdefault((row.n_layer, row.d_model, row.batch_tokens), []).append(row.seconds_compilation)
+    for seconds in by_shape.values():
+        assert seconds[0] > seconds[1] == pytest.approx(2.0)
+
+
+def test_a_semantics_bump_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = make()
+    old = {item.trial.run_id(DIGEST): "finished" for item in expand(sweep)}
+    assert plan(sweep, Ledger(old, {}), digest=DIGEST).notices == ()
+    monkeypatch.setattr(scaling.trial, "SEMANTICS_VERSION", 2)
+    monkeypatch.setattr("sweeps.plan_checks.SEMANTICS_VERSION", 2)
+    found = plan(sweep, Ledger(old, {}), digest=DIGEST)
+    (notice,) = found.notices
+    assert notice.startswith("15 of these trials were run under semantics 1; this version's is 2")
+    assert found.counts == {"to_run": 15}
+
+
+def test_disk_holds_rows_and_the_checkpoints_at_work() -> None:
+    found = plan(make(), digest=DIGEST)
+    largest = sorted(row.params["total"] for row in found.rows)[-2:]
+    assert found.peak_disk_bytes(2) - found.disk_bytes == 24 * sum(largest)
+    ids = {item.trial.run_id(DIGEST): "finished" for item in expand(make())}
+    assert plan(make(), Ledger(ids, {}), digest=DIGEST).peak_disk_bytes(2) == 0
+
+
+def test_batches_and_rates_off_the_recipe_are_warned_of() -> None:
+    def warnings(**changes: object) -> str:
+        return "\n".join(plan(make(**changes)).warnings)
+
+    assert "batch" not in warnings()
+    assert "8 trials have batches above the critical size" in warnings(batch_tokens=1024)
+    assert "learning rate more than 2 times off recipe small-v1" in warnings(optimizer={"type": "adamw", "lr": 1e-4})
+    tuned = {**make().design.model_dump(), "learning_rate_factors": [0.1, 0.3, 1, 3]}
+    assert "learning rate" not in warnings(design=tuned)
+    assert "learning rate" in warnings(design={**tuned, "learning_rate_factors": [0.1, 0.3]})
 
 
 def test_memory_holds_parameters_moments_and_activations() -> None:
@@ -125,7 +175,8 @@ def test_json_is_plain_and_complete() -> None:
     text = json.loads(json.dumps(found, allow_nan=False))
     assert set(text) == {
         *("sweep", "description", "design", "heldout", "data_digest", "vocab_size", "semantics_version", "counts"),
-        *("flops", "flops_left", "workers", "seconds_left", "rates_measured", "warnings", "trials"),
+        *("flops", "flops_left", "workers", "seconds_left", "rates_measured", "disk_bytes", "peak_disk_bytes"),
+        *("matmul_flops_per_s", "warnings", "notices", "trials"),
     }
     assert text["counts"] == {"to_run": 15}
     assert text["trials"][0]["params"].keys() == {"total", "non_embedding", "non_embedding_head"}

@@ -33,7 +33,7 @@ def test_smoke_runs_every_part(study: tuple[Path, dict[str, Any]]) -> None:
     for family in result["families"].values():
         assert family["runs"]["finished"] == 9
         statuses = {f["approach"]: f["status"] for f in family["frontier"]["frontiers"]}
-        assert set(statuses) == {"envelope", "isoflop", "parametric", "vpnls"}
+        assert set(statuses) == {"envelope", "isoflop", "parametric", "porian", "vpnls"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,72 @@
+"""Trials, plans and stores that several benchmarks share."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from scaling.corpora.prepare import prepare
+from scaling.execution import choose_execution
+from scaling.job import Execution, Job, Planned
+from scaling.store import Store
+from scaling.train import JobRunner
+from scaling.trial import Trial
+
+
+def decoder(width: int, layers: int, heads: int, *, batch_tokens: int, steps: int, **changes: Any) -> Trial:
+    """A causal trial on bytes of the embedded corpus; `seq_len` and any field of a trial may be given."""
+    shape = {"type": "decoder", "n_layer": layers, "d_model": width, "n_head": heads}
+    shape["seq_len"] = changes.pop("seq_len", 128)
+    spec = {
+        "architecture": shape,
+        "objective": "causal",
+        "corpus": "python-v1",
+        "optimizer": {"type": "adamw", "lr": changes.pop("lr", 4e-3 * 64 / width)},
+        "batch_tokens": batch_tokens,
+        "steps": steps,
+        "repeat": True,
+        **changes,
+    }
+    return Trial.model_validate(spec)
+
+
+def planned(trial: Trial, compiled: bool | None = None, execution: Execution | None = None) -> Planned:
+    """The trial on this machine's corpus, with the execution that would be chosen here unless one is given."""
+    corpus = prepare(trial.corpus, trial.tokenizer)
+    vocab_size = corpus.vocabulary.size
+    return Planned(
+        trial=trial,
+        run_id=trial.run_id(corpus.digest),
+        lineage=trial.lineage(corpus.digest),
+        data_digest=corpus.digest,
+        sweep="benchmark",
+        execution=execution or choose_execution(trial, vocab_size, compile_trials=compiled),
+        vocab_size=vocab_size,
+    )
+
+
+def runner(folder: Path, *plans: Planned) -> JobRunner:
+    """A runner of these trials as one job, which never checkpoints of its own accord."""
+    return JobRunner(Job(planned=plans), Store.create(folder), checkpoint_seconds=1e9)
+
+
+def final_loss(folder: Path, plan: Planned) -> float:
+    """Trains a trial to its end; its held-out loss in nats."""
+    at_work = runner(folder, plan)
+    while not at_work.advance(60.0).done:
+        pass
+    rows = at_work.store.rows()
+    return float(rows[rows.run_id == plan.run_id].loss.iloc[0])
+
+
+def tokens_per_s(folder: Path, seconds: float, *plans: Planned) -> float:
+    """Tokens a second over all trials of a job in training, after a second's warm-up."""
+    at_work = runner(folder, *plans)
+    at_work.advance(1.0)
+    assert at_work.run is not None
+    before, started = at_work.run.step, time.perf_counter()
+    at_work.advance(seconds)
+    assert at_work.run is not None
+    steps = at_work.run.step - before
+    return steps * plans[0].trial.batch_tokens * len(at_work.run.courses) / (time.perf_counter() - started)
