@@ -73,8 +73,8 @@ def fit(
         multiplier: of the wild bootstrap: rademacher or mammen.
         stratify: whether case draws keep the number of runs of each budget.
         interval: bca, percentile or profile (likelihood). Simulated, nominal 90 % intervals of every objective and
-            scheme covered 87 to 93 % with bca (student_t with case draws 92 to 94 %); percentile with case draws and
-            huber_log covered 95 to 97 %.
+            scheme covered 87 to 93 % with bca (student_t with case draws 91 to 94 %); percentile with case draws and
+            huber_log covered 95 to 98 %.
         verify: whether a second solver must find the same optimum.
         columns, where, allow_mixed_data: see `read_table`.
 

@@ -107,8 +107,8 @@ PROFILED = min(200, SWEEPS)
 ADVICE = """\
 - A designed sweep, whatever the objective: `noise` draws with `bca` (the defaults); `residual` does as well, and
   `wild`, a little wide, is for noise that differs between rows.
-- `case` draws need runs in number and `bca`: with Huber's loss their percentile intervals cover 95–97 %, and with
-  Student's t those of small sweeps 92–94 % even so. Parabolas want 20 runs a budget before their runs are drawn.
+- `case` draws need runs in number and `bca`: with Huber's loss their percentile intervals cover 95–98 %, and with
+  Student's t those of small sweeps 91–94 % even so. With 13 runs a budget a parabola's are still too wide (94 %).
 - `isoflop` holds the exponents on every surface, and not N* far beyond the budgets where alpha and beta differ: with
   sizes ±8× about the optimum the parabola's minimum is off by more than its noise (narrower grids, or a surface)."""
 
@@ -308,9 +308,9 @@ def table() -> str:
             "",
             "On the last two surfaces no interval of this kind can cover: it does not know that the law is wrong",
             "(misspecified: the sum of the two terms to the power .6; fitted without noise, L* at 10× is 7.8 % too",
-            "high, some 7 standard deviations, while lack of fit passes for noise and widens the exponents' intervals)",
-            "or that large runs are badly tuned (1 % of loss per factor of e above 1e8 parameters). Their lines show",
-            "how far that reaches; the checks of a fit look for it.",
+            "high, some 7 standard deviations, while the lack of fit passes for noise and widens the exponents'",
+            "intervals) or that large runs are badly tuned (1 % of loss per factor of e above 1e8 parameters). Their",
+            "lines show how far that reaches; the checks of a fit look for it.",
             "",
             "## Quieter runs",
             "",
