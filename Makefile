@@ -12,7 +12,7 @@ WORKERS ?=
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make check: ruff and mypy; make benchmarks: speed, written to results/benchmarks; make docs: the page of the laws; make clean: removes $(VENV)"
+	@echo "make check: ruff and mypy; make benchmarks: tables in results/benchmarks; make docs: docs/laws.md; make clean: removes $(VENV)"
 
 reproduce: install
 	$(BIN)/scaling reproduce hoffmann --scale $(SCALE) --out $(OUT) $(if $(WORKERS),--workers $(WORKERS))

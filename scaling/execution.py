@@ -11,9 +11,8 @@ import os
 import shutil
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from scaling.cost import trial_flops
 from scaling.job import Attention, Execution
@@ -32,39 +31,36 @@ MANUAL_ATTENTION_UP_TO = 256
 NATIVE_ATTENTION_UP_TO = 1024
 """Windows whose keys and values stay in a core's own cache, for which this project's kernel is made."""
 
-COMPILE_SECONDS = 15.0
-"""Cold compilation of one shape on one core, training and evaluation graphs."""
-
-COMPILED_SPEEDUP = 1.9
-"""Compiled over eager, tokens per second, at widths 24 to 56 and the recipe's batches."""
+COMPILE_SECONDS = 12.0
+"""Cold compilation of one shape on one core, training and evaluation graphs: 6 to 11 s, 19 at worst, in a toy study."""
 
 MEDIUM_TOLERANCE = 1e-5
 """Largest relative error at which 'medium' matrix products still count as float32."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Eager training FLOP/s of one core by width, at the recipe's batches; log–log interpolation between widths.
+class Rates(NamedTuple):
+    """Speed of one core, eager or compiled: seconds a layer and micro-batch whatever its size, and FLOP/s by width.
 
-    Up to 128 read off a toy study on two cores with AVX-512 bf16; 256 is a guess. They decide what is compiled and
-    serve as the plan's estimate until a machine is measured.
+    From steps of 512 and 2,048 tokens at widths 32, 64 and 128, both cores at work (results/benchmarks/step.md, AVX-512
+    bf16); 16 and 256 are continued. They decide what is compiled; `sweeps.calibration` knows a trial's time better.
     """
 
+    layer_seconds: float
+    flops_per_s: tuple[float, ...]
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    flops_per_s: tuple[float, ...] = (1.4e10, 3.0e10, 4.5e10, 6.5e10, 1.5e11)
 
-    def at(self, width: int) -> float:
-        """FLOP/s at `width`, constant beyond the measured ends."""
+    def seconds(self, trial: Trial, vocab_size: int) -> float:
+        """Estimated training seconds of a trial; rates are log–log interpolated and constant beyond the ends."""
         import numpy as np
 
-        return float(np.exp(np.interp(np.log(width), np.log(self.widths), np.log(self.flops_per_s))))
+        width, layers = (getattr(trial.architecture, name, 1) for name in ("d_model", "n_layer"))
+        rate = float(np.exp(np.interp(np.log(width), np.log(self.widths), np.log(self.flops_per_s))))
+        launches = trial.steps * max(1.0, trial.batch_tokens / MICRO_BATCH_TOKENS) * layers
+        return launches * self.layer_seconds + sum(trial_flops(trial, vocab_size).values()) / rate
 
 
-def estimated_seconds(trial: Trial, vocab_size: int, compiled: bool, rates: Rates | None = None) -> float:
-    """Training seconds on one core, compilation apart."""
-    width = getattr(trial.architecture, "d_model", 64)
-    rate = (rates or Rates()).at(width) * (COMPILED_SPEEDUP if compiled else 1.0)
-    return sum(trial_flops(trial, vocab_size).values()) / rate
+EAGER = Rates(8e-4, (6.0e10, 1.1e11, 1.6e11, 2.5e11, 3.2e11))
+COMPILED = Rates(3e-4, (1.3e11, 2.0e11, 2.7e11, 3.4e11, 4.0e11))
 
 
 @functools.cache
@@ -79,7 +75,8 @@ def can_compile() -> str | None:
 
 def compiling_pays(trial: Trial, vocab_size: int, share: float = 1.0) -> bool:
     """Whether compiling repays itself over `share` times this trial's cost; needs no torch."""
-    return share * estimated_seconds(trial, vocab_size, compiled=False) * (1 - 1 / COMPILED_SPEEDUP) > COMPILE_SECONDS
+    gain = EAGER.seconds(trial, vocab_size) - COMPILED.seconds(trial, vocab_size)
+    return share * gain > COMPILE_SECONDS
 
 
 def choose_execution(

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from scaling.execution import estimated_seconds, micro_batch
+from scaling.execution import EAGER, micro_batch
 from scaling.store import files, running
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Hung(BaseException):
 def slice_limit(planned: Planned, seconds: float) -> float:
     """Seconds after which a slice of `seconds` counts as hung; at most one step or the evaluation outlasts a slice."""
     trial = planned.trial
-    training = estimated_seconds(trial, planned.vocab_size, compiled=False)
+    training = EAGER.seconds(trial, planned.vocab_size)
     forward_share = 1 / 3
     evaluation = training * forward_share * HELDOUT_TOKENS.get(trial.heldout, 1 << 20) / trial.tokens
     floor = float(os.environ.get("SCALING_HANG_SECONDS") or FLOOR_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LADDER = ((16, 2, 1), (32, 3, 2), (48, 3, 3), (64, 3, 4), (96, 3, 6))
-SEEDS, STEPS, BATCH_TOKENS, PROCESSES = 3, 1500, 512, 2
+SEEDS, STEPS, BATCH_TOKENS, PROCESSES = 6, 1500, 512, 2
 
 
 def loss(width: int, layers: int, heads: int, precision: str, seed: int) -> float:
