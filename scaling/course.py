@@ -29,7 +29,7 @@ FINAL_SHARE = 0.05
 
 
 class Course:
-    """One trial under way. `losses` and `norms` hold every step's training loss (nats) and gradient norm."""
+    """One trial under way; it knows every step's training loss (nats) and gradient norm."""
 
     def __init__(self, planned: Planned) -> None:
         self.planned, self.trial = planned, planned.trial
@@ -49,7 +49,9 @@ class Course:
         flops = step_flops(trial.architecture, trial.objective, self.vocab.size, trial.batch_tokens)
         self.flops_per_step = sum(flops.values())
         self.every = max(1, trial.steps // CURVE_POINTS)
-        self.losses, self.norms = np.zeros(0), np.zeros(0)
+        self.step = 0
+        """Optimizer steps done and looked at."""
+        self._losses, self._norms = np.zeros(trial.steps), np.zeros(trial.steps)
         self.started_at, self.elapsed_s = now(), 0.0
         self.branched_at = 0
         """Steps taken over from a shorter run of the same trunk; they are not this run's cost."""
@@ -57,9 +59,14 @@ class Course:
         self.status: str | None = None
 
     @property
-    def step(self) -> int:
-        """Optimizer steps done and looked at."""
-        return len(self.losses)
+    def losses(self) -> np.ndarray:
+        """Training loss of each step done, nats."""
+        return self._losses[: self.step]
+
+    @property
+    def norms(self) -> np.ndarray:
+        """Gradient norm of each step done, before clipping."""
+        return self._norms[: self.step]
 
     def batch(self, step: int) -> Batch:
         """The whole batch of optimizer step `step` (from 0)."""
@@ -76,11 +83,11 @@ class Course:
         return trial.optimizer.lr * trial.schedule.factor(step, trial.steps)
 
     def add(self, losses: np.ndarray, norms: np.ndarray) -> None:
-        """Takes the training losses and gradient norms of the next steps; says whether the run diverged."""
-        room = self.trial.steps - self.step
-        self.losses = np.concatenate([self.losses, losses[:room].astype(np.float64)])
-        self.norms = np.concatenate([self.norms, norms[:room].astype(np.float64)])
-        self._check(self.step - min(room, len(losses)))
+        """Takes the training losses and gradient norms of the next steps, and sees whether the run diverged."""
+        before, room = self.step, self.trial.steps - self.step
+        self.step += min(room, len(losses))
+        self._losses[before : self.step], self._norms[before : self.step] = losses[:room], norms[:room]
+        self._check(before)
 
     def _check(self, before: int) -> None:
         """Finds the step at which the run diverged, if it did, and drops what came after it."""
@@ -94,11 +101,11 @@ class Course:
                     f"training loss {mean:.3f} at step {last} is over {uniform:.3f} + {DIVERGED_NATS:g} nats,"
                     " worse than a uniform guess"
                 )
-                self.losses, self.norms = self.losses[:last], self.norms[:last]
+                self.step = last
                 break
         if wrong.any() and (at := before + int(np.argmax(wrong)) + 1) <= self.step:
             self.diverged = f"loss or gradient not finite at step {at} of {trial.steps}"
-            self.losses, self.norms = self.losses[:at], self.norms[:at]
+            self.step = at
 
     @property
     def ended(self) -> bool:
