@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from scaling.kernels.build import attention_library
 
@@ -21,7 +21,7 @@ LANES = 16
 """Queries that the kernel works on at once; `stats` is padded to them."""
 MAX_HEAD_WIDTH = 256
 
-_OPERATORS = torch.library.Library("scaling", "DEF")
+_OPERATORS = library.Library("scaling", "DEF")
 _ARGUMENTS = (
     "Tensor packed, Tensor? source, Tensor? cos, Tensor? sin, Tensor? bias, Tensor? prefix, Tensor? lengths,"
     " int n_head, bool causal, int window"
@@ -101,12 +101,12 @@ def _projections(packed: Tensor, source: Tensor | None) -> tuple[Any, ...]:
 
 
 def _kernel(name: str, packed: Tensor, head_width: int) -> Callable[..., None]:
-    library = attention_library(head_width)
-    if library is None:
+    built = attention_library(head_width)
+    if built is None:
         raise RuntimeError(f"no attention kernel for heads of {head_width}: no C++ compiler here")
     if packed.dtype not in (torch.bfloat16, torch.float32):
         raise TypeError(f"the attention kernel takes bfloat16 or float32, not {packed.dtype}")
-    kernel: Callable[..., None] = getattr(library, name)
+    kernel: Callable[..., None] = getattr(built, name)
     return kernel
 
 
@@ -192,14 +192,14 @@ _OPERATORS.impl("attention", _attention, "CPU")
 _OPERATORS.impl("attention_backward", _attention_backward, "CPU")
 
 
-@torch.library.register_fake("scaling::attention")
+@library.register_fake("scaling::attention")
 def _attention_shape(packed: Tensor, source: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
     n_head = rest[5]
     batch, queries, _, head_width = _sizes(packed, source, n_head)
     return packed.new_empty((batch, queries, n_head * head_width)), _stats(packed, source, n_head)
 
 
-@torch.library.register_fake("scaling::attention_backward")
+@library.register_fake("scaling::attention_backward")
 def _backward_shape(
     grad: Tensor, stats: Tensor, packed: Tensor, source: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,4 +230,4 @@ def _gradient(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     )
 
 
-torch.library.register_autograd("scaling::attention", _gradient, setup_context=_keep)
+library.register_autograd("scaling::attention", _gradient, setup_context=_keep)
