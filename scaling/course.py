@@ -177,4 +177,4 @@ class Course:
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint keeps of the course, beside weights, optimizer and the two arrays."""
-        return {"step": self.step, "elapsed_s": self.elapsed_s, "started_at": self.started_at}
+        return {"elapsed_s": self.elapsed_s, "started_at": self.started_at, "branched_at": self.branched_at}

@@ -170,13 +170,10 @@ def put_in_force(execution: Execution) -> torch.device:
     if execution.device == "cuda" and execution.memory_fraction is not None:
         torch.cuda.set_per_process_memory_fraction(execution.memory_fraction)
     if execution.compiled:
-        import torch._dynamo
         import torch._inductor.config as inductor
 
         # One compile thread: a pool would outlive the worker and take the other trials' cores.
         inductor.compile_threads = 1
         # One generated C++ file a graph compiles in half the time of one a kernel, and runs as fast.
         inductor.cpp_wrapper = True
-        torch._dynamo.config.recompile_limit = 16
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
     return torch.device(execution.device)

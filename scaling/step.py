@@ -70,7 +70,7 @@ class StepFunction:
     def __init__(self, trial: Trial, vocab_size: int, execution: Execution) -> None:
         self.device = torch.device(execution.device)
         self.master = torch.float64 if trial.precision == "fp64" else torch.float32
-        self.pack, self.compiled, self.seed = execution.pack, execution.compiled, trial.seed
+        self.pack, self.compiled = execution.pack, execution.compiled
         self.model = trial.architecture.build(vocab_size, trial.seed).to(device=self.device, dtype=self.master)
         self.model.compute_dtype = _TORCH_DTYPES[trial.precision]
         self.model.attention = execution.attention

@@ -139,14 +139,18 @@ class TrialRun:
                 tensors, meta = self._snapshot(index)
                 self.store.save_checkpoint(course.planned.run_id, tensors, meta)
 
+    def _parts(self, index: int) -> dict[str, Tensor]:
+        """Weights and optimizer state of one trial by dotted name, as views of the flat tensors."""
+        flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
+        return {
+            f"{kind}.{name}": view
+            for kind, flat in flats.items()
+            for name, view in self.function.layout.views(flat if flat.ndim == 1 else flat[index]).items()
+        }
+
     def _snapshot(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         course = self.courses[index]
-        flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
-        tensors = {
-            f"{kind}.{name}": value
-            for kind, flat in flats.items()
-            for name, value in self.function.layout.views(flat if flat.ndim == 1 else flat[index]).items()
-        }
+        tensors = self._parts(index)
         tensors |= {"curve.losses": torch.from_numpy(course.losses), "curve.norms": torch.from_numpy(course.norms)}
         meta = course.meta() | {"at": self.step, "execution": course.planned.execution.model_dump()}
         return tensors, meta
@@ -187,12 +191,11 @@ class TrialRun:
 
     def _restore(self, index: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         course = self.courses[index]
-        flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
-        for kind, flat in flats.items():
-            for name, part in self.function.layout.views(flat if flat.ndim == 1 else flat[index]).items():
-                part.copy_(tensors[f"{kind}.{name}"])
+        for name, part in self._parts(index).items():
+            part.copy_(tensors[name])
         self.step = int(meta["at"])
         course.elapsed_s, course.started_at = meta["elapsed_s"], meta["started_at"]
+        course.branched_at = meta["branched_at"]
         course.add(tensors["curve.losses"].numpy(), tensors["curve.norms"].numpy())
 
     def evaluate(self, index: int, stop: Callable[[], bool]) -> tuple[HeldOutLoss | None, int]:

@@ -200,9 +200,9 @@ def plan(
     seen: set[Any] = set()
     rows = []
     for item, run_id, status, execution in zip(wanted, ids, statuses, how, strict=True):
-        first = _shape(item.trial) not in seen
+        first = graph_shape(item.trial) not in seen
         if status not in ("finished", "diverged"):
-            seen.add(_shape(item.trial))
+            seen.add(graph_shape(item.trial))
         rows.append(_row(item, run_id, status, size, tokens_available, speed, execution, first, marginal[item.trial]))
     return Plan(
         sweep=sweep.name,
@@ -231,7 +231,7 @@ def _executions(
     left = [w.trial for w, status in zip(wanted, statuses, strict=True) if status not in ("finished", "diverged")]
     together: dict[Any, float] = defaultdict(float)
     for trial in left:
-        together[_shape(trial)] += sum(trial_flops(trial, size).values())
+        together[graph_shape(trial)] += sum(trial_flops(trial, size).values())
     largest = MICRO_BATCH_TOKENS * (1 if speed.machine.get("device", "cpu") == "cpu" else 64)
     found = []
     for item, run_id in zip(wanted, ids, strict=True):
@@ -240,14 +240,14 @@ def _executions(
         if fixed is not None:
             found.append((fixed.compiled, fixed.micro_batch_tokens))
             continue
-        share = max(1.0, together[_shape(trial)] / sum(trial_flops(trial, size).values()))
+        share = max(1.0, together[graph_shape(trial)] / sum(trial_flops(trial, size).values()))
         pays = compiling_pays(trial, size, share) if compile_trials is None else compile_trials
         compiled = pays and trial.trainer is None and trial.precision != "fp64" and can_compile() is None
         found.append((compiled, micro_batch(trial, largest)))
     return found
 
 
-def _shape(trial: Trial) -> Any:
+def graph_shape(trial: Trial) -> Any:
     """What trials must share to be trained by one compiled graph."""
     return trial.architecture, trial.objective, trial.precision, trial.batch_tokens
 

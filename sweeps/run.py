@@ -22,7 +22,7 @@ from sweeps.definition import Sweep, load_sweep
 from sweeps.drain import Drain
 from sweeps.expand import Wanted, expand
 from sweeps.packs import MAX_PACK, packable, shape_of, sizes
-from sweeps.plan import Plan, jobs, plan, to_planned
+from sweeps.plan import Plan, graph_shape, jobs, plan, to_planned
 from sweeps.plan_checks import LEAST_RATES, edges_of
 from sweeps.progress import SweepProgress
 
@@ -299,31 +299,29 @@ class ExecutionChooser:
         pack: int | None = None,
     ) -> None:
         self.compile_trials, self.gpus_per_trial = compile_trials, gpus_per_trial
-        self.pack, self._trials, self._vocab_size = pack, list(trials), vocab_size
+        self.pack, self._trials = pack, list(trials)
+        self._members: dict[Any, int] | None = None
         self._flops: dict[Any, float] = defaultdict(float)
         for trial in trials:
-            self._flops[self._shape(trial)] += sum(trial_flops(trial, vocab_size).values())
+            self._flops[graph_shape(trial)] += sum(trial_flops(trial, vocab_size).values())
 
     def __call__(self, trial: Trial, vocab_size: int) -> Execution:
         """The execution of one of the trials."""
         from scaling.execution import choose_execution
 
         own = sum(trial_flops(trial, vocab_size).values())
-        share = self._flops[self._shape(trial)] / own
+        share = self._flops[graph_shape(trial)] / own
         # Whether the user's own code compiles anything is its own affair.
         compiled = self.compile_trials if trial.trainer is None else False
         chosen = choose_execution(trial, vocab_size, compile_trials=compiled, share=share)
         if chosen.device == "cuda" and 0 < self.gpus_per_trial < 1:
             chosen = chosen.model_copy(update={"memory_fraction": self.gpus_per_trial})
         largest = self.pack or (MAX_PACK if chosen.device == "cuda" else 1)
-        members = 1 if largest == 1 else sizes(self._trials, vocab_size, largest).get(shape_of(trial), 1)
-        if members > 1 and packable(trial, vocab_size):
-            return chosen.model_copy(update={"pack": members})
-        return chosen
-
-    @staticmethod
-    def _shape(trial: Trial) -> Any:
-        return trial.architecture, trial.objective, trial.precision, trial.batch_tokens
+        if largest == 1 or not packable(trial, vocab_size):
+            return chosen
+        if self._members is None:
+            self._members = sizes(self._trials, vocab_size, largest)
+        return chosen.model_copy(update={"pack": self._members[shape_of(trial)]})
 
 
 def _launch(

@@ -236,6 +236,20 @@ def test_a_new_horizon_trains_only_what_is_missing(tmp_path: Path) -> None:
     assert row.loss == alone.loc[second.run_id].loss
 
 
+def test_an_interrupted_branch_still_costs_its_own_part_alone(tmp_path: Path) -> None:
+    first, second = (planned(trunk(s), Execution(micro_batch_tokens=128)) for s in (60, 100))
+    _, store = run(Job(planned=(first,)), tmp_path / "s")
+    runner = JobRunner(Job(planned=(second,)), store)
+    runner.advance(0.0)
+    assert runner.run is not None
+    held = runner.run
+    held.advance(lambda: held.step >= 80)
+    runner.checkpoint()
+    rows, _ = run(Job(planned=(second,)), tmp_path / "s")
+    row = rows.loc[second.run_id]
+    assert row.flops_marginal / row.flops_exact == pytest.approx(1 - branch(60) / 100)
+
+
 def test_the_kernel_is_chosen_where_it_serves_and_not_elsewhere() -> None:
     shape = {"type": "decoder", "n_layer": 1, "d_model": 16, "n_head": 2, "seq_len": 32}
     attention = [
