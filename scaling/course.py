@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.along import Point, best, kept, point, steps_of
 from scaling.corpora.order import WindowOrder, check_supply, gather
 from scaling.corpora.prepare import prepare
 from scaling.cost import step_flops
@@ -55,6 +56,9 @@ class Course:
         self.started_at, self.elapsed_s = now(), 0.0
         self.branched_at = 0
         """Steps taken over from a shorter run of the same trunk; they are not this run's cost."""
+        self.measured: list[Point] = []
+        """What was measured along the run, ascending by step."""
+        self._measured_at = steps_of(trial)
         self.diverged: str | None = None
         self.status: str | None = None
 
@@ -118,11 +122,14 @@ class Course:
         last = self.step // self.every * self.every
         return float(self.losses[last - self.every : last].mean()) if last else math.nan
 
+    def due(self, step: int) -> bool:
+        """Whether the held-out loss after `step` steps is to be measured, and is not yet."""
+        return step in self._measured_at and not self.ended and all(p.step != step for p in self.measured)
+
     def points(self, heldout: float | None) -> list[dict[str, Any]]:
-        """The training curve: one point each `every` steps and one at the end, where the held-out loss stands."""
-        ends = list(range(self.every, self.step + 1, self.every))
-        if self.step and (not ends or ends[-1] != self.step):
-            ends.append(self.step)
+        """The training curve: one point each `every` steps, one at the end, and where held-out loss was measured."""
+        along = {p.step: p.loss for p in self.measured}
+        ends = sorted({*range(self.every, self.step + 1, self.every), *along, self.step} - {0})
         found = []
         start = 0
         for end in ends:
@@ -136,7 +143,7 @@ class Course:
                     "grad_norm": float(self.norms[end - 1]),
                     "elapsed_s": self.elapsed_s * end / self.step,
                     "train_loss": float(self.losses[start:end].mean()),
-                    "loss": heldout if end == self.step else None,
+                    "loss": heldout if end == self.step else along.get(end),
                 }
             )
             start = end
@@ -151,6 +158,7 @@ class Course:
             "flops_marginal": float(row["flops_marginal"]) - float(self.branched_at * self.flops_per_step),
             "loss": held.loss if held else math.nan,
             "loss_se": held.se if held else math.nan,
+            "loss_best": best([*self.measured, point(self.step, held)]) if held and self._measured_at else math.nan,
             "train_loss": self._final_train_loss(),
             "bits_per_byte": bits,
             "wall_s": self.elapsed_s,
@@ -177,4 +185,9 @@ class Course:
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint keeps of the course, beside weights, optimizer and the two arrays."""
-        return {"elapsed_s": self.elapsed_s, "started_at": self.started_at, "branched_at": self.branched_at}
+        return {
+            "elapsed_s": self.elapsed_s,
+            "started_at": self.started_at,
+            "branched_at": self.branched_at,
+            "measured": [kept(p) for p in self.measured],
+        }

@@ -161,7 +161,7 @@ class ForeignRun:
         json.dumps(dict(result.notes), allow_nan=False)
         return result
 
-    def advance(self, until: Callable[[], bool]) -> None:
+    def advance(self, until: Callable[[], bool], stop: Callable[[], bool] = lambda: False) -> None:
         """Lets the function work until `until()` says so or it returns; raises what it raised."""
         if self._thread is None and self.result is None:
             self._start()

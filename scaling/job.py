@@ -37,6 +37,8 @@ class Planned(Frozen):
     sweep: str
     budget: float | None = None
     execution: Execution = Execution()
+    keep: Literal["none", "final"] = "none"
+    """Whether the weights that were scored stay in the store."""
 
     @property
     def flops(self) -> int:

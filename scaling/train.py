@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scaling import along, averaging
 from scaling.course import Course
 from scaling.errors import DiskError, StoreError
 from scaling.evaluate import HeldOutLoss, heldout_loss, take
@@ -57,6 +58,7 @@ class TrialRun:
         trials = [c.trial for c in self.courses]
         self.theta = self.function.initial(trials, self.vocab_size)
         self.state = self.trial.optimizer.state(self.theta)
+        self.average = None if self.trial.averaging_width is None else self.theta.clone()
         self.scale = torch.tensor(1.0 / lead.predicted, device=self.function.device)
         self.step = 0
         self._pending: list[tuple[Tensor, Tensor]] = []
@@ -64,13 +66,21 @@ class TrialRun:
         if self.execution.compiled:
             self.function.warm_up(self.theta, next(self._micro_batches(0)))
 
-    def advance(self, until: Callable[[], bool]) -> None:
-        """Trains until `until()` says so, or every trial ended. Losses are looked at once a point of the curve."""
+    def advance(self, until: Callable[[], bool], stop: Callable[[], bool] = lambda: False) -> None:
+        """Trains until `until()` says so, or every trial ended. Losses are looked at once a point of the curve.
+
+        `stop()` is asked during the held-out evaluations along the run, which are made again where it says to leave.
+        """
         longest = max(c.trial.steps for c in self.courses)
         branch = self.courses[0].branch_step() if len(self.courses) == 1 else None
         every = min(c.every for c in self.courses)
         started = time.perf_counter()
         while self.step < longest and not all(c.ended for c in self.courses):
+            if any(c.due(self.step) for c in self.courses):
+                self._flush(time.perf_counter() - started)
+                if not self._measure(stop):
+                    break
+                started = time.perf_counter()
             if self.step == branch:
                 self._flush(time.perf_counter() - started)
                 started = time.perf_counter()
@@ -95,10 +105,14 @@ class TrialRun:
         for start in range(0, self.trial.batch_windows, size):
             yield self.function.to_device([take(b, slice(start, start + size)) for b in whole])
 
+    def _seed(self, step: int) -> None:
+        """Makes dropout a pure function of seed and step."""
+        if getattr(self.trial.architecture, "dropout", 0.0) > 0:
+            torch.manual_seed(np.random.SeedSequence([self.trial.seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
     def _train_step(self) -> None:
         trial = self.trial
-        if getattr(trial.architecture, "dropout", 0.0) > 0:
-            torch.manual_seed(np.random.SeedSequence([trial.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
+        self._seed(self.step)
         total: Tensor | None = None
         for batch in self._micro_batches(self.step):
             loss, part = self.function.step(self.theta, batch, self.scale)
@@ -117,7 +131,41 @@ class TrialRun:
         self.step += 1
         stretches = self.function.layout.stretches
         trial.optimizer.update(self.theta, grad, self.state, stretches, self.step, lr.to(self.function.device))
+        if self.average is not None:
+            assert trial.averaging_width is not None
+            averaging.update(self.average, self.theta, self.step, trial.averaging_width)
         self._pending.append((total, norm))
+
+    def _measure(self, stop: Callable[[], bool]) -> bool:
+        """Measures held-out loss and gradient noise where a point is due; False where `stop()` said to leave."""
+        signal, noise = self._gradient_noise()
+        for index, course in enumerate(self.courses):
+            if course.due(self.step):
+                held, _ = self.evaluate(index, stop)
+                if held is None:
+                    return False
+                course.measured.append(along.point(self.step, held, float(signal[index]), float(noise[index])))
+        return True
+
+    def _gradient_noise(self) -> tuple[np.ndarray, np.ndarray]:
+        """Signal and noise of each trial's gradient at the present weights, from the micro-batches that come next."""
+        small: list[Tensor] = []
+        total: Tensor | None = None
+        step = self.step
+        while len(small) < along.NOISE_BATCHES:
+            for batch in self._micro_batches(step):
+                self._seed(step)
+                grad = self.function.step(self.theta, batch, self.scale).grad
+                small.append(torch.linalg.vector_norm(grad, dim=-1))
+                total = grad if total is None else total.add_(grad)
+                if len(small) == along.NOISE_BATCHES:
+                    break
+            step += 1
+        assert total is not None
+        parts = self.trial.batch_tokens // self.execution.micro_batch_tokens
+        norms = torch.stack(small).double().mul(parts).square().cpu().numpy().reshape(len(small), -1)
+        mean = torch.linalg.vector_norm(total, dim=-1).double().mul(parts / len(small)).square().cpu().numpy()
+        return along.signal_and_noise(norms, mean.reshape(-1), self.courses[0].predicted // parts)
 
     def _flush(self, seconds: float) -> None:
         """Fetches the losses of the steps since the last look: the only wait for the device in the loop."""
@@ -142,6 +190,8 @@ class TrialRun:
     def _parts(self, index: int) -> dict[str, Tensor]:
         """Weights and optimizer state of one trial by dotted name, as views of the flat tensors."""
         flats = {"model": self.theta, **{f"optimizer.{k}": v for k, v in self.state.items()}}
+        if self.average is not None:
+            flats["average"] = self.average
         return {
             f"{kind}.{name}": view
             for kind, flat in flats.items()
@@ -154,6 +204,12 @@ class TrialRun:
         tensors |= {"curve.losses": torch.from_numpy(course.losses), "curve.norms": torch.from_numpy(course.norms)}
         meta = course.meta() | {"at": self.step, "execution": course.planned.execution.model_dump()}
         return tensors, meta
+
+    def _scored(self, index: int) -> dict[str, Tensor]:
+        """The weights that one trial's held-out loss is of, as `model.<parameter>`."""
+        kind = "model" if self.average is None else "average"
+        parts = self._parts(index).items()
+        return {f"model.{n.removeprefix(f'{kind}.')}": part for n, part in parts if n.startswith(f"{kind}.")}
 
     def _save_branch(self) -> None:
         """Keeps the trunk where this run leaves it, for longer runs of the trunk to go on from."""
@@ -196,6 +252,7 @@ class TrialRun:
         self.step = int(meta["at"])
         course.elapsed_s, course.started_at = meta["elapsed_s"], meta["started_at"]
         course.branched_at = meta["branched_at"]
+        course.measured = [along.restored(values) for values in meta.get("measured", ())]
         course.add(tensors["curve.losses"].numpy(), tensors["curve.norms"].numpy())
 
     def evaluate(self, index: int, stop: Callable[[], bool]) -> tuple[HeldOutLoss | None, int]:
@@ -203,9 +260,11 @@ class TrialRun:
         course, trial = self.courses[index], self.courses[index].trial
         held = course.corpus.heldout(course.window, trial.architecture.seq_len, trial.heldout)
 
+        scored_weights = self.theta if self.average is None else self.average
+
         def losses_of(batch: Batch) -> np.ndarray:
             copies = [batch] * self.function.pack
-            found = self.function.losses(self.theta, self.function.to_device(copies))
+            found = self.function.losses(scored_weights, self.function.to_device(copies))
             return (found if self.function.pack == 1 else found[index]).double().cpu().numpy()
 
         result = heldout_loss(
@@ -250,9 +309,12 @@ class TrialRun:
                 course.diverged, held = f"held-out loss is {held.loss} after {course.step} steps", None
         eval_s = time.perf_counter() - started
         row = course.row(held, bits, eval_s=eval_s, compile_s=self.function.compile_s)
-        evals = held.evals(course.planned.run_id) if held else None
-        self.store.publish(row, course.points(held.loss if held else None), evals)
-        self.store.drop_checkpoint(course.planned.run_id)
+        run_id = course.planned.run_id
+        evals = [*(held.evals(run_id) if held else ()), *along.evals(run_id, course.measured)]
+        if held is not None and course.planned.keep == "final":
+            self.store.save_final(run_id, self._scored(index), {"steps": course.step})
+        self.store.publish(row, course.points(held.loss if held else None), evals or None)
+        self.store.drop_checkpoint(run_id)
         return str(row["status"])
 
 
@@ -310,7 +372,7 @@ class JobRunner:
         with self.watch.slice(seconds):
             if self.run is None:
                 self.run = _run_of(group, self.store)
-            self.run.advance(alarm)
+            self.run.advance(alarm, alarm.stop_requested)
             ended = {} if alarm.stopped else self.run.finish(alarm.stop_requested)
             for run_id, status in ended.items():
                 if run_id != planned.run_id:

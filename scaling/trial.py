@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from scaling.architectures import ArchitectureSpec
 from scaling.corpora import CorpusSpec
@@ -49,6 +49,10 @@ class Trial(Frozen):
     """Whether the run may pass over its training tokens more than once."""
     trainer: TrainerSpec | None = None
     """The user's own training function; None: ours."""
+    evaluation_ratio: float | None = Field(default=None, ge=1.01, le=100.0)
+    """Held-out loss is measured each time the steps have grown by this factor; None: at the end only."""
+    averaging_width: float | None = Field(default=None, gt=0.0, lt=0.28)
+    """Relative width of the power-function average of the weights that is scored; None: the weights themselves."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Trial:
@@ -59,6 +63,8 @@ class Trial(Frozen):
             raise ValueError(
                 f"batch_tokens {self.batch_tokens} is not a multiple of seq_len {self.architecture.seq_len}"
             )
+        if self.trainer is not None and (self.evaluation_ratio is not None or self.averaging_width is not None):
+            raise ValueError("evaluation_ratio and averaging_width are for this project's own training; remove them")
         return self
 
     @property

@@ -112,6 +112,8 @@ SHARED = (
     "precision",
     "repeat",
     "trainer",
+    "evaluation_ratio",
+    "averaging_width",
 )
 """Fields of a sweep that are fields of each of its trials, under the same name."""
 
@@ -143,6 +145,12 @@ class Sweep(Frozen):
     """Whether runs may pass over their training text more than once."""
     trainer: TrainerSettings | None = None
     """The user's own training function, `package.module:function`; left out, ours."""
+    evaluation_ratio: float | None = Field(default=None, ge=1.01, le=100.0)
+    """Held-out loss is also measured along the run, each time the steps have grown by this factor."""
+    averaging_width: float | None = Field(default=None, gt=0.0, lt=0.28)
+    """Relative width of a power-function average of the weights, scored in their place (Karras et al. 2024)."""
+    keep: Literal["none", "final"] = "none"
+    """`final`: the scored weights stay in the store, for `scaling evaluate`."""
     seeds: Annotated[tuple[NonNegativeCount, ...], Field(strict=False, min_length=1)] = (0,)
     recipe: RecipeSettings = Field(default="small-v1", validate_default=True)  # type: ignore[assignment]
     """Maps size and budget to depth, heads, batch, learning rate and warmup; unused by a grid."""

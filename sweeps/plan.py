@@ -9,7 +9,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from scaling.accounting import COUNTS
 from scaling.cost import trial_flops
@@ -265,6 +265,7 @@ def to_planned(
     vocabulary: int,
     sweep_name: str,
     execution_chooser: Callable[[Trial, int], Execution],
+    keep: Literal["none", "final"] = "none",
 ) -> list[Planned]:
     """Wanted trials with their identity on this data and an execution each; the chooser gets trial and vocabulary."""
     return [
@@ -277,6 +278,7 @@ def to_planned(
             budget=item.budget,
             execution=execution_chooser(item.trial, vocabulary),
             vocab_size=vocabulary,
+            keep=keep,
         )
         for item in wanted
     ]

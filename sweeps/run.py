@@ -281,7 +281,7 @@ def _planned(
     for ready in prepared:
         left = [w for w in ready.wanted if w.trial.run_id(ready.digest) not in done]
         chooser = ExecutionChooser([w.trial for w in left], ready.vocab_size, compile_trials, gpus_per_trial, pack)
-        for item in to_planned(left, ready.digest, ready.vocab_size, ready.sweep.name, chooser):
+        for item in to_planned(left, ready.digest, ready.vocab_size, ready.sweep.name, chooser, ready.sweep.keep):
             fixed = store.execution(item.run_id) or store.fix_execution(item.run_id, item.execution)
             found.setdefault(item.run_id, item.model_copy(update={"execution": fixed}))
     return list(found.values())

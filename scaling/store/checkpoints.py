@@ -206,8 +206,19 @@ def isolate(root: Path, run_id: str, number: int, reason: str) -> None:
 
 
 def drop(root: Path, run_id: str) -> None:
-    """Removes all checkpoints of a run."""
+    """Removes all checkpoints of a run but its final weights."""
     place = root / folder(run_id)
+    stays = False
     for number in numbers(root, run_id):
-        _remove(root, run_id, number)
-    shutil.rmtree(place, ignore_errors=True)
+        if _is_final(root, run_id, number):
+            stays = True
+        else:
+            _remove(root, run_id, number)
+    if not stays:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_final(root: Path, run_id: str, number: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, files.Damaged, KeyError):
+        return bool(files.read_signed_json(root, f"{folder(run_id)}/{number:08d}.json")["meta"].get("final"))
+    return False

@@ -283,11 +283,24 @@ class Store(Reader):
         self._need_write()
         checkpoints.save(self.root, run_id, tensors, meta, keep)
 
+    def save_final(self, run_id: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+        """Saves the weights that a run ended with; they stay when its checkpoints go. Raises StoreError."""
+        self.save_checkpoint(run_id, tensors, {**meta, "final": True}, keep=True)
+
+    def final_weights(self, run_id: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """What `save_final` kept of a run, `model.<parameter>` to tensor and meta; None where nothing was kept."""
+        return self._newest(run_id, final=True)
+
     def load_checkpoint(self, run_id: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The newest whole checkpoint's tensors (on the CPU) and meta; damaged ones are put aside."""
+        return self._newest(run_id, final=False)
+
+    def _newest(self, run_id: str, final: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         for number in checkpoints.numbers(self.root, run_id):
             try:
-                return checkpoints.read(self.root, run_id, number)
+                found = checkpoints.read(self.root, run_id, number)
+                if bool(found[1].get("final")) == final:
+                    return found
             except FileNotFoundError:
                 continue
             except Damaged as error:
@@ -298,7 +311,7 @@ class Store(Reader):
         return None
 
     def drop_checkpoint(self, run_id: str) -> None:
-        """Removes a run's checkpoints. Raises StoreError."""
+        """Removes a run's checkpoints but for its final weights. Raises StoreError."""
         self._need_write()
         checkpoints.drop(self.root, run_id)
 
