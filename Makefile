@@ -12,7 +12,7 @@ WORKERS ?=
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make check: ruff and mypy; make benchmarks: tables in results/benchmarks; make docs: docs/laws.md; make clean: removes $(VENV)"
+	@echo "make check: ruff and mypy; make benchmarks: tables in results/benchmarks; make docs: docs/laws.md and docs/objectives.md; make clean: removes $(VENV)"
 
 reproduce: install
 	$(BIN)/scaling reproduce hoffmann --scale $(SCALE) --out $(OUT) $(if $(WORKERS),--workers $(WORKERS))
@@ -31,6 +31,7 @@ benchmarks: install
 
 docs: install
 	$(BIN)/python -m analysis.laws_page docs
+	$(BIN)/python -m scaling.objectives_page docs
 
 install: $(VENV)/installed
 

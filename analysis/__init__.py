@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from analysis.checks import check as check
     from analysis.choosing import choose as choose
     from analysis.comparing import compare as compare
+    from analysis.corpus_exponent import foretell as foretell
     from analysis.curve_fits import CurveFit as CurveFit
     from analysis.curve_fits import fit_curves as fit_curves
     from analysis.deployment import best_at_budget as best_at_budget
@@ -45,6 +46,7 @@ _HOME = {
     "departure": "analysis.deployment",
     "deploy": "analysis.deployment",
     "fit": "analysis.fitting",
+    "foretell": "analysis.corpus_exponent",
     "fit_curves": "analysis.curve_fits",
     "CurveFit": "analysis.curve_fits",
     "fit_hyperparameters": "analysis.hyperparameters",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.checks import check as check
     from analysis.choosing import choose as choose
     from analysis.comparing import compare as compare
+    from analysis.corpus_exponent import foretell as foretell
     from analysis.curve_fits import fit_curves as fit_curves
     from analysis.figures import plot as plot
     from analysis.fitting import fit as fit
@@ -54,6 +55,7 @@ _HOME = {
     "expand": ("sweeps.expand", "expand"),
     "fit": ("analysis.fitting", "fit"),
     "fit_curves": ("analysis.curve_fits", "fit_curves"),
+    "foretell": ("analysis.corpus_exponent", "foretell"),
     "frontier": ("analysis.frontiers", "frontier"),
     "list_laws": ("analysis.laws", "list_laws"),
     "load_sweep": ("sweeps.definition", "load_sweep"),
@@ -78,6 +80,7 @@ __all__ = [
     "expand",
     "fit",
     "fit_curves",
+    "foretell",
     "frontier",
     "list_laws",
     "load_sweep",

@@ -37,7 +37,10 @@ BACKWARD_FACTOR = 2
 
 @dataclass(frozen=True)
 class ParamCount:
-    """Parameters by group; `head_matrix` is V·d whether or not the head is tied to the embedding."""
+    """Parameters by group: biases of the blocks lie with the norms, all of the head's vectors with the head.
+
+    `head_matrix` is V·d whether or not the head is tied to the embedding, and what the head multiplies by before it.
+    """
 
     groups: Mapping[ParamGroup, int]
     head_matrix: int

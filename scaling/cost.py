@@ -11,8 +11,7 @@ from scaling.trial import Trial
 def step_flops(architecture: Architecture, objective: Objective, vocab_size: int, tokens: int) -> dict[FlopTerm, int]:
     """Exact training FLOPs by term for `tokens` tokens (whole windows)."""
     windows = tokens // architecture.seq_len
-    predicted = windows * objective.predicted_per_window(architecture.seq_len)
-    return training_flops(architecture.forward_flops(vocab_size, tokens, predicted))
+    return training_flops(objective.forward_flops(architecture, vocab_size, windows))
 
 
 def trial_flops(trial: Trial, vocab_size: int) -> dict[FlopTerm, int]:
@@ -22,7 +21,7 @@ def trial_flops(trial: Trial, vocab_size: int) -> dict[FlopTerm, int]:
 
 def size_and_cost_columns(trial: Trial, vocab_size: int) -> dict[str, int | float]:
     """The row's `params_*` and `flops_*` columns (all but `flops_marginal`)."""
-    params = trial.architecture.params(vocab_size)
+    params = trial.objective.params(trial.architecture, vocab_size)
     terms = trial_flops(trial, vocab_size)
     columns: dict[str, int | float] = {f"params_{group}": n for group, n in params.groups.items()}
     columns |= {f"params_{count}": params.by_name(count) for count in COUNTS}

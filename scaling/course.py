@@ -45,7 +45,8 @@ class Course:
         self.unique = check_supply(trial.tokens, self.corpus, trial.corpus.unique_tokens, trial.repeat)
         seq_len = trial.architecture.seq_len
         self.window = trial.objective.window(seq_len)
-        self.order = WindowOrder(self.unique, self.window, seq_len, trial.seed)
+        begins = self.corpus.document_starts(self.unique) if trial.objective.begins == "document" else None
+        self.order = WindowOrder(self.unique, self.window, seq_len, trial.seed, begins)
         self.predicted = trial.batch_windows * trial.objective.predicted_per_window(seq_len)
         flops = step_flops(trial.architecture, trial.objective, self.vocab.size, trial.batch_tokens)
         self.flops_per_step = sum(flops.values())
@@ -97,7 +98,7 @@ class Course:
         """Finds the step at which the run diverged, if it did, and drops what came after it."""
         trial = self.trial
         wrong = ~(np.isfinite(self.losses[before:]) & np.isfinite(self.norms[before:]))
-        uniform = math.log(self.vocab.size)
+        uniform = trial.objective.chance(trial.architecture, self.vocab.size)
         for last in range((before // self.every + 1) * self.every, self.step + 1, self.every):
             mean = float(self.losses[last - self.every : last].mean())
             if last > trial.schedule.warmup_of(trial.steps) and mean > uniform + DIVERGED_NATS:

@@ -53,7 +53,7 @@ class Rates(NamedTuple):
         """Estimated training seconds of a trial; rates are log–log interpolated and constant beyond the ends."""
         import numpy as np
 
-        width, layers = (getattr(trial.architecture, name, 1) for name in ("d_model", "n_layer"))
+        width, layers = (getattr(trial.architecture, name, 1) for name in ("d_model", "depth"))
         rate = float(np.exp(np.interp(np.log(width), np.log(self.widths), np.log(self.flops_per_s))))
         launches = trial.steps * max(1.0, trial.batch_tokens / MICRO_BATCH_TOKENS) * layers
         return launches * self.layer_seconds + sum(trial_flops(trial, vocab_size).values()) / rate
@@ -76,7 +76,7 @@ def can_compile() -> str | None:
 def compiling_pays(trial: Trial, vocab_size: int, share: float = 1.0) -> bool:
     """Whether compiling repays itself over `share` times this trial's cost; needs no torch."""
     gain = EAGER.seconds(trial, vocab_size) - COMPILED.seconds(trial, vocab_size)
-    return share * gain > COMPILE_SECONDS
+    return trial.architecture.compiles and share * gain > COMPILE_SECONDS
 
 
 def choose_execution(
@@ -92,6 +92,7 @@ def choose_execution(
     cuda = torch.cuda.is_available()
     earns = compiling_pays(trial, vocab_size, share)
     compiled = (earns if compile_trials is None else compile_trials) and can_compile() is None
+    compiled = compiled and trial.architecture.compiles
     return Execution(
         device="cuda" if cuda else "cpu",
         compiled=compiled and trial.precision != "fp64",
@@ -105,6 +106,8 @@ def choose_execution(
 def _cpu_attention(trial: Trial) -> Attention:
     """This project's kernel where it can be built and serves the trial; else torch's operations."""
     shape = trial.architecture
+    if trial.precision != "fp64" and shape.native():
+        return "native"
     heads, width = getattr(shape, "n_head", 0), getattr(shape, "d_model", 0)
     plain = trial.precision == "fp64" or getattr(shape, "dropout", 0.0) > 0
     if heads and not plain and shape.seq_len <= NATIVE_ATTENTION_UP_TO:
@@ -116,10 +119,10 @@ def _cpu_attention(trial: Trial) -> Attention:
 
 
 def micro_batch(trial: Trial, largest: int) -> int:
-    """The largest divisor of the batch, in whole windows, of at most `largest` tokens."""
-    windows = trial.batch_windows
-    limit = max(1, largest // trial.architecture.seq_len)
-    best = max(w for w in range(1, min(windows, limit) + 1) if windows % w == 0)
+    """The largest divisor of the batch, in whole units of windows, of at most `largest` tokens, or one unit."""
+    windows, unit = trial.batch_windows, trial.objective.scored_together
+    limit = max(unit, largest // trial.architecture.seq_len)
+    best = max(w for w in range(unit, min(windows, limit) + 1, unit) if windows % w == 0)
     return best * trial.architecture.seq_len
 
 

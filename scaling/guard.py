@@ -98,13 +98,13 @@ def out_of_memory(error: BaseException) -> bool:
 def with_less_memory(group: Sequence[Planned], store: Store, error: BaseException) -> dict[str, Planned]:
     """Trials that train together, by run id, their micro-batches halved, which is their execution from now on.
 
-    Empty where that was done before, or where a micro-batch is a single window already.
+    Empty where that was done before, or where a micro-batch is a single unit of windows already.
     """
     found: dict[str, Planned] = {}
     for planned in group:
         trial, before = planned.trial, planned.execution
         windows = before.micro_batch_tokens // trial.architecture.seq_len
-        if windows <= 1 or store.execution_changes(planned.run_id):
+        if windows <= trial.objective.scored_together or store.execution_changes(planned.run_id):
             return {}
         smaller = micro_batch(trial, windows // 2 * trial.architecture.seq_len)
         execution = before.model_copy(update={"micro_batch_tokens": smaller})

@@ -7,14 +7,16 @@ parts, loss and its gradient are one pass over the logits, and nothing is kept f
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scaling.architectures.base import Architecture
 from scaling.job import Execution
 from scaling.objectives.base import Batch
 from scaling.optimizers.base import Optimizer, Settings, Stretch
@@ -26,11 +28,11 @@ _TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.fl
 class Layout:
     """Where each parameter of a model lies in the flat tensor; those of equal settings lie side by side."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, architecture: Architecture) -> None:
         by_settings: dict[Settings, list[tuple[str, torch.Size]]] = {}
         for name, parameter in model.named_parameters():
-            found = by_settings.setdefault(optimizer.settings(name, parameter.shape), [])
-            found.append((name, parameter.shape))
+            settings = optimizer.settings(name, parameter.shape, architecture.role(name, parameter.shape))
+            by_settings.setdefault(settings, []).append((name, parameter.shape))
         self.parts: dict[str, tuple[int, torch.Size]] = {}
         self.stretches: list[Stretch] = []
         at = 0
@@ -71,11 +73,13 @@ class StepFunction:
         self.device = torch.device(execution.device)
         self.master = torch.float64 if trial.precision == "fp64" else torch.float32
         self.pack, self.compiled = execution.pack, execution.compiled
-        self.model = trial.architecture.build(vocab_size, trial.seed).to(device=self.device, dtype=self.master)
+        self.model = trial.objective.build(trial.architecture, vocab_size, trial.seed).to(
+            device=self.device, dtype=self.master
+        )
         self.model.compute_dtype = _TORCH_DTYPES[trial.precision]
         self.model.attention = execution.attention
         self.model.compiled = execution.compiled
-        self.layout = Layout(self.model, trial.optimizer)
+        self.layout = Layout(self.model, trial.optimizer, trial.architecture)
         self.buffers = dict(self.model.named_buffers())
         self.compile_s = 0.0
         self._graphs: dict[Any, Callable[..., Any]] = {}
@@ -97,41 +101,43 @@ class StepFunction:
         """Initial parameters: (N,) of one trial, (S, N) of several."""
         flats = []
         for trial in trials:
-            fresh = trial.architecture.build(vocab_size, trial.seed)
+            fresh = trial.objective.build(trial.architecture, vocab_size, trial.seed)
             flats.append(self.layout.flatten({name: p.detach() for name, p in fresh.named_parameters()}))
         flat = flats[0] if self.pack == 1 else torch.stack(flats)
         return flat.to(device=self.device, dtype=self.master)
 
-    def to_device(self, batches: Sequence[Batch]) -> list[Tensor]:
-        """A micro-batch as tensors: inputs, positions (unless all are predicted), targets; stacked for a pack."""
-        columns = [[array for array in column if array is not None] for column in zip(*batches, strict=True)]
-        arrays = [c[0] if self.pack == 1 else np.stack(c) for c in columns if c]
-        tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+    def to_device(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """A micro-batch as tensors by name (see `Batch.named`); stacked for a pack."""
+        columns = [b.named() for b in batches]
+        arrays = {n: a if self.pack == 1 else np.stack([c[n] for c in columns]) for n, a in columns[0].items()}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
         if self.device.type == "cuda":
-            tensors = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
+            tensors = {n: t.pin_memory().to(self.device, non_blocking=True) for n, t in tensors.items()}
         return tensors
 
-    def step(self, theta: Tensor, batch: Sequence[Tensor], scale: Tensor) -> Step:
+    def step(self, theta: Tensor, batch: Mapping[str, Tensor], scale: Tensor) -> Step:
         """Summed loss times `scale` () and its gradient for one micro-batch, dropout and all."""
         return Step(*self._call("train", self._train, theta, batch, scale))
 
-    def losses(self, theta: Tensor, batch: Sequence[Tensor]) -> Tensor:
+    def losses(self, theta: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Nats at each predicted position, (B, P) or (S, B, P), without dropout."""
         found: Tensor = self._call("losses", self._losses, theta, batch)[0]
         return found
 
-    def warm_up(self, theta: Tensor, batch: Sequence[Tensor]) -> None:
+    def warm_up(self, theta: Tensor, batch: Mapping[str, Tensor]) -> None:
         """Compiles the training graph on one batch; nothing is changed by it."""
         self.step(theta, batch, torch.ones((), device=self.device))
 
     def _call(
-        self, name: str, function: Callable[..., Any], theta: Tensor, batch: Sequence[Tensor], *rest: Tensor
+        self, name: str, function: Callable[..., Any], theta: Tensor, batch: Mapping[str, Tensor], *rest: Tensor
     ) -> Any:
-        arguments = [theta, *rest, *batch, *self.buffers.values()]
+        names = tuple(batch)
+        function = functools.partial(function, names)
+        arguments = [theta, *rest, *batch.values(), *self.buffers.values()]
         if not self.compiled:
             with torch.no_grad():
                 return function(*arguments)
-        key = (name, tuple(t.shape for t in batch))
+        key = (name, tuple((n, t.shape) for n, t in batch.items()))
         if key not in self._graphs:
             started = time.perf_counter()
             self._graphs[key] = _compile(function, arguments)
@@ -142,27 +148,26 @@ class StepFunction:
         with torch.no_grad():
             return self._graphs[key](*arguments)
 
-    def _split(self, arguments: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor | None, Tensor], dict[str, Tensor]]:
-        """Inputs, positions and targets; and the model's constants by name."""
-        count = len(arguments) - len(self.buffers)
-        batch, constants = arguments[:count], dict(zip(self.buffers, arguments[count:], strict=True))
-        return (batch[0], batch[1] if count == 3 else None, batch[-1]), constants
+    def _nats(self, weights: Mapping[str, Tensor], names: Sequence[str], arguments: Sequence[Tensor]) -> Tensor:
+        """What the model returns with these weights; `arguments` are a batch's tensors and the model's constants."""
+        batch = dict(zip(names, arguments[: len(names)], strict=True))
+        constants = dict(zip(self.buffers, arguments[len(names) :], strict=True))
+        fixed = (batch.pop("inputs"), batch.pop("positions", None), batch.pop("targets"))
+        found: Tensor = torch.func.functional_call(self.model, {**weights, **constants}, fixed, batch)
+        return found
 
-    def _train(self, theta: Tensor, scale: Tensor, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-        batch, constants = self._split(arguments)
+    def _train(self, names: Sequence[str], theta: Tensor, scale: Tensor, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         self.model.train()
         leaves = {name: v.detach().requires_grad_() for name, v in self.layout.views(theta).items()}
         with torch.enable_grad():
-            losses = torch.func.functional_call(self.model, {**leaves, **constants}, batch)
-            loss = losses.sum() if self.pack == 1 else losses.flatten(1).sum(1)
+            losses = self._nats(leaves, names, arguments)
+            loss = losses.sum() if self.pack == 1 else losses.flatten(1).sum(1) if losses.ndim > 1 else losses
             grads = torch.autograd.grad((loss * scale).sum(), list(leaves.values()))
         return (loss * scale).detach(), self.layout.flatten(dict(zip(leaves, grads, strict=True)))
 
-    def _losses(self, theta: Tensor, *arguments: Tensor) -> tuple[Tensor]:
-        batch, constants = self._split(arguments)
+    def _losses(self, names: Sequence[str], theta: Tensor, *arguments: Tensor) -> tuple[Tensor]:
         self.model.eval()
-        found: Tensor = torch.func.functional_call(self.model, {**self.layout.views(theta), **constants}, batch)
-        return (found,)
+        return (self._nats(self.layout.views(theta), names, arguments),)
 
 
 def _compile(function: Callable[..., Any], arguments: Sequence[Tensor]) -> Callable[..., Any]:

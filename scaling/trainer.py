@@ -105,7 +105,8 @@ class Task:
         seq_len = trial.architecture.seq_len
         unique = check_supply(trial.tokens, self.corpus, trial.corpus.unique_tokens, trial.repeat)
         window = trial.objective.window(seq_len)
-        order = WindowOrder(unique, window, seq_len, trial.seed)
+        begins = self.corpus.document_starts(unique) if trial.objective.begins == "document" else None
+        order = WindowOrder(unique, window, seq_len, trial.seed, begins)
         for step in range(first_step, trial.steps):
             yield gather(self.corpus.train, order.starts(step, trial.batch_windows), window).astype(np.int64)
 
@@ -114,7 +115,8 @@ class Task:
         import numpy as np
 
         seq_len = self.trial.architecture.seq_len
-        held = self.corpus.heldout(self.trial.objective.window(seq_len), seq_len, self.trial.heldout)
+        objective = self.trial.objective
+        held = self.corpus.heldout(objective.window(seq_len), seq_len, self.trial.heldout, objective.begins)
         return np.asarray(held.windows, np.int64)
 
 

@@ -63,6 +63,22 @@ class Trial(Frozen):
             raise ValueError(
                 f"batch_tokens {self.batch_tokens} is not a multiple of seq_len {self.architecture.seq_len}"
             )
+        parametrisation = getattr(self.architecture, "parametrisation", "standard")
+        if parametrisation != "standard" and self.objective.own_model:
+            raise ValueError(
+                f"objective {self.objective.type} builds a model of its own, for which parametrisation"
+                f" {parametrisation} has no rules; set architecture.parametrisation standard"
+            )
+        missing = self.objective.refuses(self)
+        if missing is not None:
+            raise ValueError(f"objective {self.objective.type}: {missing}")
+        together = self.objective.scored_together
+        if self.batch_windows % together:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} are {self.batch_windows} windows, not a multiple of the {together}"
+                f" that objective {self.objective.type} scores together; make batch_tokens a multiple of"
+                f" {together * self.architecture.seq_len}"
+            )
         if self.trainer is not None and (self.evaluation_ratio is not None or self.averaging_width is not None):
             raise ValueError("evaluation_ratio and averaging_width are for this project's own training; remove them")
         return self

@@ -62,14 +62,14 @@ class Shape:
         """The shape of a trial's step of `batch_tokens` (None: its own)."""
         batch = batch_tokens or trial.batch_tokens
         a = trial.architecture
-        layers, width, heads = (int(getattr(a, name, 1)) for name in ("n_layer", "d_model", "n_head"))
+        layers, width, heads = (int(getattr(a, name, 1)) for name in ("depth", "d_model", "n_head"))
         return cls(
             micro_batches=batch / micro_batch_tokens,
             n_layer=layers,
             flops=float(sum(step_flops(a, trial.objective, vocab_size, batch).values())),
             activation_bytes=float(batch * layers * (34 * width + 5 * heads * a.seq_len)),
             logits=float(batch // a.seq_len * trial.objective.predicted_per_window(a.seq_len) * vocab_size),
-            params=a.params(vocab_size).total,
+            params=trial.objective.params(a, vocab_size).total,
         )
 
     @property
@@ -131,7 +131,7 @@ class Calibration:
         at_once = max(1, MICRO_BATCH_TOKENS // seq_len) * seq_len
         shape = Shape.of(trial, vocab_size, at_once, at_once)
         tokens = HELDOUT_BYTES[trial.heldout] / (1.0 if trial.tokenizer.type == "byte" else BYTES_PER_LEARNED_TOKEN)
-        passes = -(-seq_len // trial.objective.predicted_per_window(seq_len))
+        passes = trial.objective.heldout_passes(seq_len)
         return passes * tokens / at_once * self.step_seconds(shape, compiled) / 3.0
 
     def to_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from scaling.architectures.base import Architecture
 from scaling.cost import step_flops, trial_flops
 from scaling.errors import InputError, Problem, SweepError
 from scaling.objectives.base import Objective
-from scaling.spec import Frozen, canonical
+from scaling.spec import Frozen, canonical, members
 from scaling.tokenizers import Tokenizer, TokenizerSpec
 from scaling.tokenizers.byte import Byte, ByteEncoder
 from scaling.trial import MIN_STEPS, ArchitectureSpec, ObjectiveSpec, Trial
@@ -121,18 +121,24 @@ class _Expansion:
                 if name in self.settings and not isinstance(self.settings[name], dict) and sweep.has((name,)):
                     self.report((name,), "is given here and as an axis of the design; keep one", key=True)
             return
-        for name in sweep.recipe.gives:
+        for name in self._recipe_gives():
             if self.settings["architecture"].get(name) is not None:
                 self.report(("architecture", name), "is given by the design's sizes; remove it or use a grid", key=True)
         if sweep.steps is not None:
             self.report(("steps",), f"is given by design {sweep.design.type}; remove it or use a grid", key=True)
+
+    def _recipe_gives(self) -> tuple[str, ...]:
+        """Fields of the architecture that the recipe sets."""
+        known = members("scaling.architectures", Architecture)
+        architecture = known.get(self.settings["architecture"].get("type"), Architecture)
+        return self.sweep.recipe.given_to(architecture.model_fields)
 
     def _cells(self) -> Iterator[Cell]:
         if not self.sweep.design.uses_recipe:
             yield from self.sweep.design.cells(self._context(None, None, None))
             return
         # the shape is not known yet: any that fits stands in for it while the rest is checked
-        stand_in = {name: {"n_layer": 2, "d_model": 16, "n_head": 1}.get(name, 1) for name in self.sweep.recipe.gives}
+        stand_in = {name: {"n_layer": 2, "d_model": 16, "n_head": 1}.get(name, 1) for name in self._recipe_gives()}
         parts = self._parts({**self.settings, "architecture": {**self.settings["architecture"], **stand_in}}, None)
         if parts is None:
             return
@@ -158,7 +164,8 @@ class _Expansion:
 
         @cache
         def build(shape: tuple[tuple[str, int], ...]) -> Architecture:
-            return type(like).model_validate({**given, **dict(shape)})  # type: ignore[union-attr, return-value]
+            fields = {name: n for name, n in shape if name in type(like).model_fields}  # type: ignore[union-attr]
+            return type(like).model_validate({**given, **fields})  # type: ignore[union-attr, return-value]
 
         def per_token(architecture: Architecture) -> float:
             window = architecture.seq_len
@@ -287,7 +294,9 @@ class _Expansion:
 def _cost(trial: Trial) -> tuple[int, int]:
     """Non-embedding parameters and exact FLOPs."""
     vocabulary = vocab_size(trial.tokenizer)
-    return trial.architecture.params(vocabulary).non_embedding, sum(trial_flops(trial, vocabulary).values())
+    return trial.objective.params(trial.architecture, vocabulary).non_embedding, sum(
+        trial_flops(trial, vocabulary).values()
+    )
 
 
 def _put(data: dict[str, Any], path: list[str], value: Any) -> str | None:

@@ -83,7 +83,7 @@ def _trainable() -> type:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            from scaling.train import JobRunner
+            from scaling.job_runner import JobRunner
 
             job = Job.model_validate_json(new_config["job"]["spec"])
             self.flag = Path(new_config["flag"])

@@ -206,7 +206,7 @@ def _measured(trial: Any, compiled: bool, store: Any, run_id: str) -> tuple[dict
 
     from scaling.execution import choose_execution
     from scaling.job import Job, Planned
-    from scaling.train import JobRunner
+    from scaling.job_runner import JobRunner
 
     corpus = _corpus()
     size = corpus.vocabulary.size

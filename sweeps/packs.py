@@ -21,8 +21,9 @@ PACK_PARAMS = 10_000_000
 def packable(trial: Trial, vocab_size: int) -> bool:
     """Whether a trial can train in a pack: small, with our trainer, without dropout (its draws are a trial's own)."""
     shape = trial.architecture
-    plain = getattr(shape, "dropout", 0.0) == 0.0 and trial.trainer is None
-    return plain and trial.schedule.branch_step(trial.steps) is None and shape.params(vocab_size).total <= PACK_PARAMS
+    plain = getattr(shape, "dropout", 0.0) == 0.0 and trial.trainer is None and shape.packs and trial.objective.packs
+    small = trial.objective.params(shape, vocab_size).total <= PACK_PARAMS
+    return plain and small and trial.schedule.branch_step(trial.steps) is None
 
 
 def shape_of(trial: Trial) -> Any:

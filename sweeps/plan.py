@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from scaling.accounting import COUNTS
+from scaling.along import NOISE_BATCHES, steps_of
 from scaling.cost import trial_flops
 from scaling.execution import MICRO_BATCH_TOKENS, can_compile, compiling_pays, micro_batch
 from scaling.job import Execution, Job, Planned
@@ -318,12 +319,12 @@ def memory_bytes(trial: Trial, vocabulary: int) -> int:
     architecture = trial.architecture
     width = 1 if trial.precision == "bf16" else 2 if trial.precision == "fp32" else 4
     micro = max(architecture.seq_len, min(trial.batch_tokens, MICRO_BATCH_TOKENS))
-    layers, d_model, n_head = (getattr(architecture, name, 1) for name in ("n_layer", "d_model", "n_head"))
+    layers, d_model, n_head = (getattr(architecture, name, 1) for name in ("depth", "d_model", "n_head"))
     per_param = 18 if trial.precision == "bf16" else 16 if trial.precision == "fp32" else 32
     activations = micro * layers * (34 * d_model + 5 * n_head * architecture.seq_len) * width
     predicted = trial.objective.predicted_per_window(architecture.seq_len) * (micro // architecture.seq_len)
     logits = predicted * vocabulary * 8 * max(1, width // 2)
-    return per_param * architecture.params(vocabulary).total + activations + logits
+    return per_param * trial.objective.params(architecture, vocabulary).total + activations + logits
 
 
 def _row(
@@ -338,12 +339,15 @@ def _row(
     flops_marginal: float,
 ) -> PlanRow:
     trial = item.trial
-    count = trial.architecture.params(size)
+    count = trial.objective.params(trial.architecture, size)
     flops = float(sum(trial_flops(trial, size).values()))
     limits = [n for n in (available, trial.corpus.unique_tokens) if n is not None]
     shape = {name: getattr(trial.architecture, name, None) for name in ("n_layer", "d_model", "n_head")}
     compiled, micro_batch_tokens = execution
     training = speed.training_seconds(trial, size, compiled, micro_batch_tokens) * flops_marginal / flops
+    along = len(steps_of(trial))
+    looks = (1 + along) * speed.evaluation_seconds(trial, size, compiled)
+    looks += along * NOISE_BATCHES * micro_batch_tokens * training / trial.tokens
     compilation = (speed.compile_s if first_of_shape else CACHED_COMPILE_SECONDS) if compiled else 0.0
     return PlanRow(
         run_id=run_id,
@@ -361,7 +365,7 @@ def _row(
         batch_tokens=trial.batch_tokens,
         lr=trial.optimizer.lr,
         seed=trial.seed,
-        seconds=training + compilation + speed.evaluation_seconds(trial, size, compiled) + START_SECONDS,
+        seconds=training + compilation + looks + START_SECONDS,
         seconds_training=training,
         seconds_compilation=compilation,
         compiled=compiled,

@@ -135,7 +135,8 @@ class SweepProgress:
             if state.done or state.step == 0:
                 continue
             planned = next(p for p in self.jobs[index].planned if p.run_id == state.run_id)
-            size = planned.trial.architecture.params(planned.vocab_size).non_embedding
+            of = planned.trial
+            size = of.objective.params(of.architecture, planned.vocab_size).non_embedding
             budget = "" if planned.budget is None else f"{planned.budget:.2g}".replace("e+", "e")
             step = f"{state.step:,}/{state.steps:,}"
             table.add_row(state.run_id[:8], f"{size:,}", budget, step, f"{state.train_loss:.3f}")

@@ -15,7 +15,7 @@ SLICE_SECONDS = 1.0
 
 def run_serial(jobs: Sequence[Job], store_path: Path, drain: Drain, progress: SweepProgress) -> None:
     """Runs `jobs` in order until all are done or `drain` is requested; rows go to the store as they end."""
-    from scaling.train import JobRunner
+    from scaling.job_runner import JobRunner
 
     store = Store.open(store_path, write=True)
     for index, job in enumerate(jobs):

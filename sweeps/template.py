@@ -20,7 +20,7 @@ description: Compute-optimal size and tokens of a decoder on Python source
 architecture:
   type: decoder            # or encoder; `scaling list architectures`. The design below gives its shape
   seq_len: 128             # window, tokens
-  positions: rotary        # or learned
+  positions: rotary        # or learned, alibi, t5, none; docs/sweeps.md lists every option
   activation: gelu         # or swiglu
   tied: false              # whether the head shares the embedding's matrix
 objective: causal          # encoder: masked, or {{type: masked, mask_rate: 0.3}}

@@ -73,7 +73,7 @@ def test_only_the_launcher_takes_ray_and_only_planner_and_studies_take_analysis(
         ("import scaling, analysis, sweeps", ["torch", "ray", "pandas", "scipy", "matplotlib"]),
         ("from analysis import fit, frontier, predict", ["torch", "ray", "matplotlib"]),
         ("import sweeps.run, sweeps.plan, sweeps.schema", ["torch", "ray"]),
-        ("from scaling.train import JobRunner", ["ray"]),
+        ("from scaling.job_runner import JobRunner", ["ray"]),
     ],
 )
 def test_nothing_heavy_is_imported_early(statement: str, absent: list[str]) -> None:
@@ -131,7 +131,7 @@ def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
     assert str(tmp_path) in where.stdout
     assert scaling("--version").strip()
     assert {"name", "summary", "source"} == set(json.loads(scaling("list", "laws", "--json"))[0])
-    assert [s["name"] for s in json.loads(scaling("list", "studies", "--json"))] == ["hoffmann"]
+    assert [s["name"] for s in json.loads(scaling("list", "studies", "--json"))] == ["hoffmann", "kaplan"]
     assert json.loads(scaling("schema"))["type"] == "object"
     scaling("init", "sweep.yaml")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True).stdout

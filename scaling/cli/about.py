@@ -45,6 +45,7 @@ KINDS: dict[str, Callable[[], Listing]] = {
     "architectures": _family("scaling.architectures", "Architecture"),
     "corpora": _family("scaling.corpora", "Corpus"),
     "tokenizers": _family("scaling.tokenizers", "Tokenizer"),
+    "evaluations": _family("scaling.evaluations", "Evaluation"),
     "recipes": _family("sweeps.recipes", "Recipe"),
     "schedules": _family("scaling.schedules", "Schedule"),
     "optimizers": _family("scaling.optimizers", "Optimizer"),

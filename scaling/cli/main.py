@@ -15,7 +15,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from scaling.cli import about, compares, curves, data, fits, frontiers, plans, plots, predictions, runs
+from scaling.cli import (
+    about,
+    compares,
+    curves,
+    data,
+    evaluates,
+    fits,
+    frontiers,
+    plans,
+    plots,
+    predictions,
+    runs,
+    statistics,
+)
 from scaling.errors import ScalingError, SweepError
 
 _WRONG_PATH = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -155,7 +168,7 @@ def _root(
 
 
 def _corpus(context: typer.Context) -> None:
-    """Tokenised corpora: list, prepare, export to one file, import."""
+    """Tokenised corpora: list, prepare, export, import; their statistics and what those foretell."""
     _help_if_alone(context)
 
 
@@ -171,6 +184,8 @@ _CORPUS: Table = {
     "prepare": data.prepare,
     "export": data.export_corpus,
     "import": data.load,
+    "statistics": statistics.statistics,
+    "exponent": statistics.exponent,
 }
 _STORE: Table = {"compact": data.compact, "verify": data.verify, "gc": data.gc}
 _COMMANDS: Table = {
@@ -178,6 +193,7 @@ _COMMANDS: Table = {
     "plan": plans.plan,
     "run": runs.run,
     "status": runs.status,
+    "evaluate": evaluates.evaluate,
     "fit": fits.fit,
     "frontier": frontiers.frontier,
     "predict": frontiers.predict,

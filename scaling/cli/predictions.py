@@ -121,7 +121,7 @@ def _register_runs(
         ready = prepare_sweep(sweep, overrides)
     groups: dict[tuple[int, int], list[Wanted]] = {}
     for item in ready.wanted:
-        size = item.trial.architecture.params(ready.vocab_size).by_name(how["count"])
+        size = item.trial.objective.params(item.trial.architecture, ready.vocab_size).by_name(how["count"])
         groups.setdefault((size, item.trial.tokens), []).append(item)
     contents = [
         _content(path, ready, group, size, tokens, flops, where, how, command)

@@ -153,6 +153,13 @@ def reproduce(
     folder: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="The study's folder [default: results/<name>-<scale>].")
     ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Make only the runs of this part (`kaplan` has parts); may be repeated."),
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="Leave in good order within 90s, 9m or 2h.")
+    ] = None,
     workers: o.Workers = None,
     serial: o.Serial = False,
     quiet: o.Quiet = False,
@@ -160,18 +167,22 @@ def reproduce(
 ) -> int:
     """Run a published study end to end.
 
-    Sweeps, fits, figures, and a prediction that is registered, trained and scored. Call again to go on where an
-    earlier call stopped.
+    Sweeps, fits, figures and a page. Call again to go on where an earlier call stopped.
     """
     from sweeps.studies import reproduce as reproduce_study
 
     target = Path(folder) if folder else Path("results") / f"{name}-{scale}"
+    seconds = out.seconds_of(within, "--for") if within is not None else None
     with out.stdout_to_stderr():
-        found = reproduce_study(name, scale, target, workers=workers, serial=serial, quiet=quiet)
+        found = reproduce_study(
+            name, scale, target, workers=workers, serial=serial, quiet=quiet, seconds=seconds, parts=part or ()
+        )
     if json:
         out.print_json(found)
     else:
         print(f"{name} at {scale} scale: {target}")
+        if found.get("reason"):
+            print(found["reason"])
         readme = target / "README.md"
         if readme.exists():
             print(f"read {readme}")

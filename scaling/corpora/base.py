@@ -22,6 +22,9 @@ class Corpus(Member):
     deduplicate: ClassVar[bool] = True
     """False where documents are independent draws of a source, of which repeats are part."""
 
+    parallel: ClassVar[bool] = False
+    """True where a document is a sentence and its translation, a line each."""
+
     unique_tokens: Count | None = None
 
     @abstractmethod

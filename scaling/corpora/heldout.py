@@ -96,6 +96,32 @@ def choose(
     return starts, document.astype(np.int32)
 
 
+def document_starts(tokens: np.ndarray, separator_id: int) -> np.ndarray:
+    """(K,) int64: where each document of a stream begins."""
+    ends = np.flatnonzero(np.asarray(tokens) == separator_id)
+    return np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+
+
+def choose_documents(
+    tokens: np.ndarray, separator_id: int, window: int, token_bytes: np.ndarray, seed: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(starts, document) of one window at the start of each of as many documents as hold 2^20 bytes, in random order.
+
+    Raises:
+        CorpusError: fewer than two documents begin a whole window before the end of the stream.
+    """
+    begins = document_starts(tokens, separator_id)
+    document = np.flatnonzero(begins <= len(tokens) - window)
+    if len(document) < 2:
+        raise CorpusError(
+            f"the held-out text holds no two windows of {window} tokens; use more text or a shorter seq_len"
+        )
+    bytes_of_document = token_bytes[tokens].sum() / len(begins)
+    wanted = max(ENOUGH_DOCUMENTS, round(FULL_BYTES / bytes_of_document))
+    document = document[np.argsort(draws(derive_key("heldout documents", seed), document), kind="stable")][:wanted]
+    return begins[document], document.astype(np.int32)
+
+
 def cut(
     tokens: np.ndarray,
     starts: np.ndarray,

@@ -39,16 +39,19 @@ class WindowOrder:
     """Where each training window starts in a stream of `n_tokens`, for windows of `window` tokens laid `seq_len` apart.
 
     Starts depend on `seq_len` and not on whether a window takes one token more, so that objectives see the same text.
+    Where `begins` (ascending) are given, windows start there and nowhere else, those at the end left out that the
+    stream cuts.
 
     Raises:
         CorpusError: the stream is shorter than two windows.
     """
 
-    def __init__(self, n_tokens: int, window: int, seq_len: int, seed: int) -> None:
+    def __init__(self, n_tokens: int, window: int, seq_len: int, seed: int, begins: np.ndarray | None = None) -> None:
         span = max(window, seq_len + 1)
         self.seq_len = seq_len
         self.seed = seed
-        self.windows_per_epoch = (n_tokens - span + 1) // seq_len
+        self._begins = None if begins is None else begins[begins <= n_tokens - window]
+        self.windows_per_epoch = (n_tokens - span + 1) // seq_len if self._begins is None else len(self._begins)
         if self.windows_per_epoch < 2:
             raise CorpusError(
                 f"{n_tokens} training tokens do not hold two windows of {seq_len}; use more text or a shorter seq_len"
@@ -74,7 +77,8 @@ class WindowOrder:
             here = epochs == epoch
             key = derive_key("order", self.seed, epoch)
             phase = derive_key("phase", self.seed, epoch) % self.seq_len
-            out[here] = permute(place[here], self.windows_per_epoch, key) * self.seq_len + phase
+            chosen = permute(place[here], self.windows_per_epoch, key)
+            out[here] = chosen * self.seq_len + phase if self._begins is None else self._begins[chosen]
         return out
 
 

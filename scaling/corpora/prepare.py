@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from scaling.corpora import cache as store
 from scaling.corpora import dedup, heldout, split
@@ -23,6 +24,7 @@ from scaling.corpora.split import Part, Pieces
 from scaling.errors import CorpusError
 from scaling.objectives.base import Vocabulary
 from scaling.paths import cache_folder
+from scaling.tokenizers import TokenizerSpec
 from scaling.tokenizers.base import Encoder, Tokenizer
 
 Progress = Callable[[str], None]
@@ -39,11 +41,10 @@ class TokenizedCorpus:
     def __init__(self, folder: Path, sidecar: dict[str, Any]) -> None:
         self.folder = folder
         self.digest: str = sidecar["digest"]
-        self.vocabulary = Vocabulary(**sidecar["vocabulary"])
         self.statistics: dict[str, Any] = sidecar["statistics"]
         self.spec: dict[str, Any] = sidecar["spec"]
         self._sidecar = sidecar
-        self._chosen: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._chosen: dict[tuple[str, int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def imported(self) -> bool:
@@ -85,6 +86,13 @@ class TokenizedCorpus:
         table: np.ndarray = np.load(self.folder / "token_bytes.npy")
         return table
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Size, special ids, and what is known of each token's text."""
+        tokenizer: Tokenizer = TypeAdapter(TokenizerSpec).validate_python(self.spec["tokenizer"])
+        classes = tokenizer.load(self.saved_tokenizer).vocabulary.classes
+        return Vocabulary(**self._sidecar["vocabulary"], classes=classes)
+
     @property
     def saved_tokenizer(self) -> str:
         """What `Tokenizer.load` makes the encoder from."""
@@ -95,8 +103,20 @@ class TokenizedCorpus:
         names: list[str] = json.loads((self.folder / "names.json").read_text())[part]
         return names
 
-    def heldout(self, window: int, seq_len: int, part: Literal["full", "nested", "dev"] = "full") -> heldout.HeldOut:
+    def document_starts(self, n_tokens: int) -> np.ndarray:
+        """(K,) int64: where each document of the first `n_tokens` training tokens begins."""
+        return heldout.document_starts(self.train[:n_tokens], self.vocabulary.separator_id)
+
+    def heldout(
+        self,
+        window: int,
+        seq_len: int,
+        part: Literal["full", "nested", "dev"] = "full",
+        begins: Literal["anywhere", "document"] = "anywhere",
+    ) -> heldout.HeldOut:
         """Held-out windows of `window` tokens; their starts depend on `seq_len` alone, whatever the objective.
+
+        `begins` document: one window at the start of each document instead, which may reach into those after it.
 
         Raises:
             CorpusError: fewer than two held-out documents are `seq_len` + 1 tokens long.
@@ -106,13 +126,16 @@ class TokenizedCorpus:
             raise ValueError(f"a held-out window holds 1 to seq_len + 1 = {seq_len + 1} tokens, not {window}")
         name: Literal["test", "dev"] = "dev" if part == "dev" else "test"
         tokens = np.asarray(getattr(self, name))
-        if (name, seq_len) not in self._chosen:
-            self._chosen[name, seq_len] = heldout.choose(
-                tokens, self.vocabulary.separator_id, seq_len, self.token_bytes, f"{self.digest}-{name}"
-            )
+        key = (name, seq_len, begins)
+        if key not in self._chosen:
+            seed, separator = f"{self.digest}-{name}", self.vocabulary.separator_id
+            if begins == "anywhere":
+                self._chosen[key] = heldout.choose(tokens, separator, seq_len, self.token_bytes, seed)
+            else:
+                self._chosen[key] = heldout.choose_documents(tokens, separator, window, self.token_bytes, seed)
         return heldout.cut(
             tokens,
-            *self._chosen[name, seq_len],
+            *self._chosen[key],
             window=window,
             seq_len=seq_len,
             token_bytes=self.token_bytes,
@@ -201,7 +224,7 @@ def _fill(staging: Path, corpus: Corpus, tokenizer: Tokenizer, say: Progress) ->
     held = {part: [names[i] for i in pieces.source[parts[part]].tolist()] for part in ("test", "dev")}
     (staging / "names.json").write_text(json.dumps(held))
     spool.unlink()
-    vocabulary = encoder.vocabulary._asdict()
+    vocabulary = {name: value for name, value in encoder.vocabulary._asdict().items() if name != "classes"}
     return {
         "digest": store.content_digest(staging, vocabulary),
         "vocabulary": vocabulary,

@@ -7,60 +7,19 @@
 // across lanes, and every product is a broadcast times a vector. Keys that no query of a block may see are skipped.
 // Arithmetic is float32 whatever the type of the tensors. Not thread-parallel: one trial, one core. HEAD_WIDTH is given on
 // the compiler's command line, one library a width, so that every inner loop has a known length.
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#include "vectors.h"
 
 namespace {
 
-constexpr int LANES = 16;
 constexpr int WIDTH = HEAD_WIDTH, HALF = WIDTH / 2;
 constexpr int STRIDE = (WIDTH + LANES - 1) / LANES * LANES;  // floats from row to row of a head in scratch
 constexpr int TILE = 8;  // independent sums at once: what keeps two multiply-add units of latency four busy
 constexpr float NEVER = -1e30f;
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
-typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
-typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
-typedef uint16_t hvec_u __attribute__((vector_size(2 * LANES), aligned(2)));
 
 constexpr ivec LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-inline vec splat(float x) { return x - vec{}; }
-inline ivec splat(int x) { return x - ivec{}; }
-inline vec load(const float* p) { return *reinterpret_cast<const vec_u*>(p); }
-inline void store(float* p, vec x) { *reinterpret_cast<vec_u*>(p) = x; }
 inline vec select(ivec mask, vec a, vec b) { return reinterpret_cast<vec>((mask & reinterpret_cast<ivec>(a)) | (~mask & reinterpret_cast<ivec>(b))); }
-inline vec maximum(vec a, vec b) { return a > b ? a : b; }
 
-// e^x to about 1e-7 relative: 2^n · e^r, |r| <= ln2/2; adding the magic constant rounds to n and leaves n in the low bits.
-// Exactly 0 below -87, so that a masked key has no weight at all.
-inline vec exponential(vec given) {
-  vec x = maximum(given, splat(-87.0f));
-  vec t = x * 1.44269504088896341f + 12582912.0f;
-  vec n = t - 12582912.0f;
-  vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  vec p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  p *= reinterpret_cast<vec>((reinterpret_cast<ivec>(t) << 23) + (127 << 23));
-  return given > splat(-87.0f) ? p : vec{};
-}
-
-struct bf16 { uint16_t bits; };
-inline vec widen(const float* p) { return load(p); }
-inline vec widen(const bf16* p) {
-  hvec h = *reinterpret_cast<const hvec_u*>(p);
-  return reinterpret_cast<vec>(__builtin_convertvector(h, uvec) << 16);
-}
-inline void narrow(float* p, vec x) { store(p, x); }
-inline void narrow(bf16* p, vec x) {  // to nearest, ties to even; a NaN keeps its sign and stays a NaN
-  uvec u = reinterpret_cast<uvec>(x);
-  uvec rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  uvec nan = reinterpret_cast<uvec>(x != x);
-  *reinterpret_cast<hvec_u*>(p) = __builtin_convertvector((nan & ((u >> 16) | 64)) | (~nan & rounded), hvec);
-}
 inline float widen_one(const float* p) { return *p; }
 inline float widen_one(const bf16* p) { uint32_t u = uint32_t(p->bits) << 16; float f; memcpy(&f, &u, 4); return f; }
 inline void narrow_one(float* p, float x) { *p = x; }
@@ -88,8 +47,6 @@ struct Rules {  // which keys a query may see, and what is added to its score
 struct Shape { int64_t batch, heads, queries, keys; };
 struct Reach { int first, last, free_from, free_to; };  // keys to look at; from free_from to free_to all are seen
 
-inline int least(int a, int b) { return a < b ? a : b; }
-inline int most(int a, int b) { return a > b ? a : b; }
 inline int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
 inline Reach reach(const Rules& rules, const Shape& shape, int b, int block) {

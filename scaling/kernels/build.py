@@ -14,8 +14,12 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling.paths import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLAGS = (
     "-O3",
@@ -42,6 +46,17 @@ def attention_library(head_width: int) -> ctypes.CDLL | None:
     return _library(Path(__file__).with_name("attention.cpp"), (f"-DHEAD_WIDTH={head_width}",))
 
 
+@functools.cache
+def lstm_library() -> ctypes.CDLL | None:
+    """The LSTM's recurrence, compiled on first use; None where that cannot be."""
+    return _library(Path(__file__).with_name("lstm.cpp"), ())
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where a kernel finds a tensor's numbers; null for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
 def _library(source: Path, defines: tuple[str, ...]) -> ctypes.CDLL | None:
     cxx = compiler()
     if cxx is None:
@@ -64,8 +79,15 @@ def _library(source: Path, defines: tuple[str, ...]) -> ctypes.CDLL | None:
 
 
 def _key(source: Path, defines: tuple[str, ...], cxx: str) -> str:
-    """Names what the binary depends on: source, flags, compiler and the processor that -march=native stands for."""
-    told = [source.read_text(), *FLAGS, *defines, str(Path(cxx).resolve()), _processor()]
+    """Names what the binary depends on: sources, flags, compiler and the processor that -march=native stands for."""
+    headers = sorted(source.parent.glob("*.h"))
+    told = [
+        *(path.read_text() for path in (source, *headers)),
+        *FLAGS,
+        *defines,
+        str(Path(cxx).resolve()),
+        _processor(),
+    ]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, library
 
 from scaling.kernels.build import attention_library
+from scaling.kernels.build import pointer as _pointer
 
 LANES = 16
 """Queries that the kernel works on at once; `stats` is padded to them."""
@@ -78,10 +79,6 @@ def _stats(packed: Tensor, source: Tensor | None, n_head: int) -> Tensor:
     return packed.new_empty((batch, n_head, rows, 2), dtype=torch.float32)
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
 def _projections(packed: Tensor, source: Tensor | None) -> tuple[Any, ...]:
     """Pointers to q, k and v and the elements between tokens: q, its row, k, v, their row."""
     first, size = packed.data_ptr(), packed.element_size()
@@ -98,6 +95,11 @@ def _projections(packed: Tensor, source: Tensor | None) -> tuple[Any, ...]:
         ctypes.c_void_p(other + width * size),
         ctypes.c_int64(2 * width),
     )
+
+
+def _dense(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The kernel reads memory row by row."""
+    return tuple(None if t is None else t.contiguous() for t in tensors)
 
 
 def _kernel(name: str, packed: Tensor, head_width: int) -> Callable[..., None]:
@@ -138,7 +140,8 @@ def _attention(
     causal: bool,
     window: int,
 ) -> tuple[Tensor, Tensor]:
-    packed, source = packed.contiguous(), None if source is None else source.contiguous()
+    packed, source, bias, prefix, lengths = _dense(packed, source, bias, prefix, lengths)
+    assert packed is not None
     batch, queries, _, head_width = _sizes(packed, source, n_head)
     out = packed.new_empty((batch, queries, n_head * head_width))
     stats = _stats(packed, source, n_head)
@@ -167,7 +170,8 @@ def _attention_backward(
     causal: bool,
     window: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    packed, source = packed.contiguous(), None if source is None else source.contiguous()
+    packed, source, bias, prefix, lengths = _dense(packed, source, bias, prefix, lengths)
+    assert packed is not None
     grad = grad.contiguous()
     d_packed = torch.empty_like(packed)
     d_source = packed.new_empty(0) if source is None else torch.empty_like(source)

@@ -10,12 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x Wᵀ in the type of `x`: (…, I) by (O, I), or (S, …, I) by (S, O, I)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + bias in the type of `x`: (…, I) by (O, I) and (O,), or (S, …, I) by (S, O, I) and (S, O)."""
     weight = weight.to(x.dtype)
     if weight.ndim == 2:
-        return F.linear(x, weight)
-    return torch.bmm(x.flatten(1, -2), weight.mT).view(*x.shape[:-1], weight.shape[1])
+        return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
+    flat = x.flatten(1, -2)
+    if bias is None:
+        product = torch.bmm(flat, weight.mT)
+    else:
+        product = torch.baddbmm(bias.to(x.dtype).unsqueeze(1), flat, weight.mT)
+    return product.view(*x.shape[:-1], weight.shape[1])
 
 
 def embed(ids: Tensor, table: Tensor) -> Tensor:

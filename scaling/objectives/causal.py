@@ -27,6 +27,8 @@ class Causal(Objective):
         """See `Objective.serves`."""
         if architecture.bidirectional:
             return "causal prediction needs causal attention; use architecture decoder, or objective masked"
+        if architecture.encoder_decoder or architecture.prefix:
+            return "causal prediction has nothing to read before it writes; use architecture decoder"
         return None
 
     def window(self, seq_len: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from scaling.optimizers.base import Optimizer, Settings, Stretch
+from scaling.parametrisation import STANDARD, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +26,19 @@ class AdamW(Optimizer):
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.1, ge=0.0)
 
-    def settings(self, name: str, shape: Sequence[int]) -> Settings:
-        """See `Optimizer.settings`."""
+    def settings(self, name: str, shape: Sequence[int], role: Role = STANDARD) -> Settings:
+        """See `Optimizer.settings`.
+
+        A hidden matrix's rate falls with its fan-in and its decay grows with it, so that their product stays; eps falls
+        with the gradient (Yang et al. 2022; Dey et al. 2025; see `scaling.parametrisation`).
+        """
         is_matrix = len(shape) >= 2 and "embedding" not in name
-        return Settings(weight_decay=self.weight_decay if is_matrix else 0.0)
+        fan_in = role.width if role.kind == "hidden" else 1.0
+        return Settings(
+            weight_decay=self.weight_decay * fan_in if is_matrix else 0.0,
+            lr_scale=1.0 / fan_in,
+            eps_scale=1.0 / (role.width * role.depth),
+        )
 
     def state(self, theta: Tensor) -> dict[str, Tensor]:
         """See `Optimizer.state`; first and second moments."""
@@ -56,16 +66,17 @@ class AdamW(Optimizer):
                     beta1=self.beta1,
                     beta2=self.beta2,
                     weight_decay=settings.weight_decay,
-                    eps=self.eps,
+                    eps=self.eps * settings.eps_scale,
                     amsgrad=False,
                     maximize=False,
                 )
             return
         first.lerp_(grad, 1.0 - self.beta1)
         second.mul_(self.beta2).addcmul_(grad, grad, value=1.0 - self.beta2)
-        root = (second / (1.0 - self.beta2**step)).sqrt_().add_(self.eps)
-        move = (first / (1.0 - self.beta1**step)).div_(root)
+        root = (second / (1.0 - self.beta2**step)).sqrt_()
+        move = first / (1.0 - self.beta1**step)
         for start, stop, settings in stretches:
             rate = (lr * settings.lr_scale).unsqueeze(1)
-            here = theta[:, start:stop]
-            here.mul_(1.0 - rate * settings.weight_decay).sub_(rate * move[:, start:stop])
+            here, part = theta[:, start:stop], slice(start, stop)
+            ratio = move[:, part].div_(root[:, part].add_(self.eps * settings.eps_scale))
+            here.mul_(1.0 - rate * settings.weight_decay).sub_(rate * ratio)

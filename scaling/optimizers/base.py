@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
+from scaling.parametrisation import STANDARD, Role
 from scaling.spec import Member
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Settings(NamedTuple):
 
     weight_decay: float = 0.0
     lr_scale: float = 1.0
+    eps_scale: float = 1.0
 
 
 class Stretch(NamedTuple):
@@ -39,8 +41,8 @@ class Optimizer(Member):
     clip: float | None = Field(default=1.0, gt=0.0)
 
     @abstractmethod
-    def settings(self, name: str, shape: Sequence[int]) -> Settings:
-        """The settings of a model's parameter, by its dotted name and shape."""
+    def settings(self, name: str, shape: Sequence[int], role: Role = STANDARD) -> Settings:
+        """The settings of a model's parameter, by its dotted name, its shape and its role in the parametrisation."""
 
     @abstractmethod
     def state(self, theta: Tensor) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from scaling import ledger
 from scaling.errors import StoreError
 from scaling.store import checkpoints, files, running, tables
 from scaling.store.files import Damaged
+from scaling.store.measured import MEASURED_NAME, MEASURED_PART, Measurement, measurements_of
 from scaling.store.reader import NAMED_BY, PART_NAME, ROW_NAME, SCHEMAS, attached_names
 from scaling.store.store import FORMAT, OWN, Store
 
@@ -36,25 +37,29 @@ def compact(store: Store, destination: str | Path | None = None) -> Store:
 def _compact(store: Store, destination: str | Path | None) -> Store:
     # Curves and evaluations first: reading them may put a damaged run aside.
     attached = {folder: store.attached(folder) for folder in SCHEMAS}
+    measured = store.measured()
     scan = store.scan()
     rows = store.row_table(failures=False)
     target = store if destination is None else Store.create(destination)
     if target is not store and (target.root.resolve() == store.root.resolve() or files.names(target.root, "rows")):
         raise StoreError(f"{target.root}: holds runs already; choose a new folder")
     kept = {_publish_part(target, folder, table) for folder, table in attached.items() if table.num_rows}
+    if measured.num_rows:
+        kept.add(_publish_part(target, "evals", measured, "measured"))
     if rows.num_rows:
         kept.add(_publish_part(target, "rows", rows))
     if target is not store:
         _copy_rest(store, target)
         return target
+    _remove_measured(store, measurements_of(measured), kept)
     _remove_folded(store, attached, {r.file for r in scan.terminal.values()} | set(scan.parts), kept)
     return store
 
 
-def _publish_part(target: Store, folder: str, table: pa.Table) -> str:
+def _publish_part(target: Store, folder: str, table: pa.Table, kind: str = "part") -> str:
     data = tables.encode(table)
     sha256 = files.digest(data)
-    name = f"{folder}/part-{sha256[:16]}.parquet"
+    name = f"{folder}/{kind}-{sha256[:16]}.parquet"
     if not files.publish(target.root, name, data, "part") and files.digest(files.read(target.root, name)) != sha256:
         raise StoreError(f"{target.root / name}: damaged; run `scaling store verify` first")
     return name
@@ -77,6 +82,15 @@ def _remove_folded(store: Store, attached: dict[str, pa.Table], row_files: set[s
                 files.remove(store.root, name)
 
 
+def _remove_measured(store: Store, folded: list[Measurement], kept: set[str]) -> None:
+    """Removes the measurements' own files, which the new part holds, and the parts before it."""
+    for item in folded:
+        files.remove(store.root, item.name)
+    for name in filter(MEASURED_PART.fullmatch, files.names(store.root, "evals")):
+        if name not in kept:
+            files.remove(store.root, name)
+
+
 def _copy_rest(store: Store, target: Store) -> None:
     target.merge_sweeps(store.format["sweeps"])
     failures = [n for n in files.names(store.root, "rows") if (m := ROW_NAME.fullmatch(n)) and m[2]]
@@ -94,6 +108,7 @@ def verify(store: Store) -> list[dict[str, str]]:
     before = Counter((q["file"], q["reason"]) for q in store.forget_seen())
     for folder in SCHEMAS:
         store.attached(folder)
+    store.measured()
     odd = [n for n in files.names(store.root, "rows") if not ROW_NAME.fullmatch(n) and not PART_NAME.fullmatch(n)]
     odd += [p.name for p in sorted(store.root.iterdir()) if p.name not in OWN and p.name != FORMAT]
     for name in files.names(store.root, "executions"):
@@ -126,7 +141,7 @@ def _check_checkpoints(store: Store) -> list[dict[str, str]]:
 
 
 def _strays(store: Store, folder: str) -> list[str]:
-    """Loose files of a folder that no row names."""
+    """Loose files of a folder that no row names; a measurement made after its run needs no more than the run's row."""
     named = {run.run_id: getattr(run, NAMED_BY[folder]) for run in store.scan().terminal.values()}
     own: set[str] = set()
     for run_id, sha256 in named.items():
@@ -134,7 +149,14 @@ def _strays(store: Store, folder: str) -> list[str]:
         own.add(second)
         if sha256 and not (store.root / second).exists():
             own.add(first)
-    return [n for n in files.names(store.root, folder) if n not in own and not PART_NAME.fullmatch(n)]
+    return [
+        name
+        for name in files.names(store.root, folder)
+        if name not in own
+        and not PART_NAME.fullmatch(name)
+        and not MEASURED_PART.fullmatch(name)
+        and not ((m := MEASURED_NAME.fullmatch(name)) and m[1] in named)
+    ]
 
 
 def _check_strays(store: Store, folder: str) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from scaling.errors import StoreError
 from scaling.store import files, tables
 from scaling.store.files import Damaged
 from scaling.store.index import WORTH_SAVING, Index, Key, Run, keyed, runs_of
+from scaling.store.measured import MEASURED_PART, Measurement, check_loose, loose_names, measurements_of, rows_of
 from scaling.store.schema import CURVE_SCHEMA, EVAL_SCHEMA, ROW_SCHEMA
 
 if TYPE_CHECKING:
@@ -100,11 +101,77 @@ class Reader:
         return tables.frame(table, CURVE_SCHEMA)
 
     def evals(self, run_ids: Iterable[str] | None = None, metric: str | None = None) -> pd.DataFrame:
-        """Measurements after training, by run, in the order they were made. Columns: EVAL_SCHEMA."""
-        table = self.attached("evals", run_ids)
+        """Measurements by run: those of the run itself, then those made after it. Columns: EVAL_SCHEMA."""
+        own = self.attached("evals", run_ids).select(EVAL_SCHEMA.names)
+        own = own.set_column(own.schema.get_field_index("settings"), "settings", pc.fill_null(own["settings"], ""))
+        table = pa.concat_tables([own, self.measured(run_ids)]).sort_by("run_id")
         if metric is not None:
             table = table.filter(pc.equal(table.column("metric"), metric))
         return tables.frame(table, EVAL_SCHEMA)
+
+    def measured(self, run_ids: Iterable[str] | None = None) -> pa.Table:
+        """What evaluations measured after training, of runs that have their row. Columns: EVAL_SCHEMA.
+
+        A damaged file is put aside and its measurement counts as missing. Raises StoreError.
+        """
+        wanted = set(self.scan().terminal)
+        wanted &= wanted if run_ids is None else set(run_ids)
+        for _ in range(PATIENCE):
+            # Loose ones first: a compaction publishes its part before it removes them.
+            try:
+                loose = [
+                    self._measured_file(name, run_id) for name, run_id in self.measured_files() if run_id in wanted
+                ]
+            except FileNotFoundError:
+                continue
+            parts = filter(MEASURED_PART.fullmatch, files.names(self.root, "evals"))
+            pieces = [piece for piece in (*map(self._measured_part, parts), *loose) if piece is not None]
+            return self._distinct(pieces, wanted)
+        raise StoreError(f"{self.root / 'evals'}: files keep disappearing while being read; try again")
+
+    def measured_files(self) -> list[tuple[str, str]]:
+        """Name and run id of each file that holds one measurement."""
+        return list(loose_names(files.names(self.root, "evals")))
+
+    def measurements(self, run_ids: Iterable[str] | None = None) -> set[Measurement]:
+        """What was measured after training, by run, settings and version. Raises StoreError."""
+        return set(measurements_of(self.measured(run_ids)))
+
+    def _distinct(self, pieces: list[pa.Table], wanted: set[str]) -> pa.Table:
+        """Each measurement of the wanted runs once, the first copy; by run, then settings."""
+        found: set[Measurement] = set()
+        kept = [tables.bare(EVAL_SCHEMA).empty_table()]
+        for piece in pieces:
+            made = set(measurements_of(piece))
+            fresh = {item for item in made if item.run_id in wanted} - found
+            found |= fresh
+            kept.append(piece if fresh == made else rows_of(piece, fresh))
+        return pa.concat_tables(kept).sort_by([(n, "ascending") for n in ("run_id", "settings", "eval_version")])
+
+    def _measured_part(self, name: str) -> pa.Table | None:
+        table = self._table(name, EVAL_SCHEMA)
+        try:
+            if table is not None:
+                measurements_of(table)
+        except Damaged as error:
+            self._damaged(name, str(error), None)
+            return None
+        return table
+
+    def _measured_file(self, name: str, run_id: str) -> pa.Table | None:
+        """One measurement's table; None where its file is damaged. Raises FileNotFoundError."""
+        sha256 = None
+        try:
+            data = files.read(self.root, name)
+            sha256 = files.digest(data)
+            table = tables.decode(data, EVAL_SCHEMA)
+            check_loose(table, name)
+            return table
+        except Damaged as error:
+            self._damaged(name, str(error), sha256)
+            return None
+        except StoreError as error:
+            raise StoreError(f"{self.root / name}: {error}") from error
 
     def attached(self, folder: str, run_ids: Iterable[str] | None = None) -> pa.Table:
         """Curves or evaluations that the terminal rows name, by run, with `file_sha256`, the digest they name."""

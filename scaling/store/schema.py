@@ -93,6 +93,9 @@ EVAL_COLUMNS: tuple[Column, ...] = (
     Column("se", _real, "", "its standard error; null where it has none"),
     Column("n", _int, "", "items behind the value"),
     Column("eval_version", _int, "", "version of the measurement"),
+    Column(
+        "settings", _text, "JSON", "of an evaluation made after training, its type first; empty where the run made it"
+    ),
 )
 
 

@@ -3,6 +3,7 @@
     format.json                     format version; sweep files used, by digest
     rows/<run_id>.parquet           one row: the commit point     rows/<run_id>.failed-<k>.parquet   a failed attempt
     curves/, evals/<run_id>.parquet published before the row      {rows,curves,evals}/part-<sha>.parquet   compacted
+    evals/<run_id>-<type>-<key>.parquet   measured after the row  evals/measured-<sha>.parquet             compacted
     executions/, predictions/, checkpoints/, running/, logs/, quarantine/, .staging/, index.cache
 
 No row or curve is ever replaced. Two writers of one run may both bring a curve: the second takes the name
@@ -26,6 +27,7 @@ from scaling.errors import StoreError
 from scaling.store import checkpoints, files, running, tables
 from scaling.store.files import Damaged
 from scaling.store.index import INDEX
+from scaling.store.measured import Measurement
 from scaling.store.reader import PART_NAME, PATIENCE, ROW_NAME, Reader, attached_names
 from scaling.store.schema import FORMAT_VERSION
 
@@ -162,6 +164,30 @@ class Store(Reader):
             row["evals_sha256"] = self._attach("evals", run_id, eval_table)
         data = tables.encode(tables.row_table(row, tables.TERMINAL))
         return files.publish(self.root, f"rows/{run_id}.parquet", data, "row")
+
+    def publish_measurement(
+        self, run_id: str, settings: str, version: int, evals: pd.DataFrame | Iterable[Mapping[str, Any]]
+    ) -> bool:
+        """Publishes what an evaluation of a finished run measured, beside its row, which stays as it is.
+
+        `settings` is JSON with the evaluation's `type`. Returns False, harmlessly, where the same is there already.
+        Raises StoreError where the run has no row, at a wrong column or no rows at all, or when the disk refuses.
+        """
+        self._need_write()
+        item = Measurement(run_id, settings, version)
+        name = item.name
+        if not self.has(run_id):
+            raise StoreError(f"evaluation of {run_id}: the run has no row here; run its sweep first")
+        table = tables.eval_table(run_id, evals)
+        count = table.num_rows
+        if not count:
+            raise StoreError(f"evaluation of {run_id}: nothing was measured")
+        for column, value in (("settings", settings), ("eval_version", version)):
+            at = table.schema.get_field_index(column)
+            table = table.set_column(at, table.schema.field(at), pa.array([value] * count, table.schema.field(at).type))
+        if item in self.measurements([run_id]):
+            return False
+        return files.publish(self.root, name, tables.encode(table), "measurement")
 
     def publish_failure(self, row: Mapping[str, Any]) -> str:
         """Publishes a failed attempt beside earlier ones; a later success still takes the run's own name.

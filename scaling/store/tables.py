@@ -34,7 +34,7 @@ FILE_DIGEST = pa.field("file_sha256", pa.string())
 
 _NEVER_NULL = ("run_id", "lineage", "sweep", "status")
 _JSON = ("spec", "execution", "provenance")
-_MAY_LACK = {"curve": ("run_id", "loss", "grad_norm"), "evaluation": ("run_id", "x", "se", "n")}
+_MAY_LACK = {"curve": ("run_id", "loss", "grad_norm"), "evaluation": ("run_id", "x", "se", "n", "settings")}
 
 
 def values_sha256(table: pa.Table) -> str:
@@ -198,6 +198,8 @@ def _long_table(
         _check_columns(at, record, schema.names, may_lack)
         if record.setdefault("run_id", run_id) != run_id:
             raise StoreError(f"{at}: column run_id: {record['run_id']!r} is another run")
+        if "settings" in schema.names and record.get("settings") is None:
+            record["settings"] = ""
         records[number] = {f.name: _value(at, f, record.get(f.name)) for f in schema}
     return pa.Table.from_pylist(records, schema=bare(schema))
 

@@ -29,6 +29,10 @@ class Encoder:
         """(size,) int64: UTF-8 bytes that each token stands for; 0 for special ones."""
 
     @abstractmethod
+    def pieces(self) -> list[bytes]:
+        """(size) UTF-8 bytes of each token; none for special ones."""
+
+    @abstractmethod
     def save(self) -> str:
         """A text from which the encoder can be made again."""
 

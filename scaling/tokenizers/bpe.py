@@ -14,11 +14,17 @@ from pydantic import Field
 
 from scaling.errors import CorpusError
 from scaling.objectives.base import Vocabulary
+from scaling.objectives.word_units import classes_of
 from scaling.spec import Count
 from scaling.tokenizers.base import Encoder, Tokenizer
 
 _BYTES = 256
 _SPECIAL = 2
+
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(_BYTES) if byte not in _PRINTABLE]
+_BYTE_OF = {chr(b): b for b in _PRINTABLE} | {chr(_BYTES + n): b for n, b in enumerate(_OTHERS)}
+"""The library's way of writing each byte of a token as one character: printable Latin-1 as itself."""
 
 
 class BpeEncoder(Encoder):
@@ -28,6 +34,7 @@ class BpeEncoder(Encoder):
         self._learned = learned
         n = learned.get_vocab_size()
         self.vocabulary = Vocabulary(size=n + _SPECIAL, n_ordinary=n, separator_id=n, mask_id=n + 1)
+        self.vocabulary = self.vocabulary._replace(classes=classes_of(self.pieces()))
 
     def encode(self, text: str) -> np.ndarray:
         """See `Encoder.encode`."""
@@ -43,6 +50,13 @@ class BpeEncoder(Encoder):
         for token, index in self._learned.get_vocab().items():
             sizes[index] = len(token)
         return sizes
+
+    def pieces(self) -> list[bytes]:
+        """See `Encoder.pieces`."""
+        found = [b""] * self.vocabulary.size
+        for token, index in self._learned.get_vocab().items():
+            found[index] = bytes(_BYTE_OF[character] for character in token)
+        return found
 
     def save(self) -> str:
         """See `Encoder.save`."""

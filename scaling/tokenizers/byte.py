@@ -8,16 +8,20 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from scaling.objectives.base import Vocabulary
+from scaling.objectives.word_units import classes_of
 from scaling.tokenizers.base import Encoder, Tokenizer
 
 SEPARATOR = 0xFF
 MASK = 0xFE
 
 
+_PIECES = [b"" if byte in (SEPARATOR, MASK) else bytes([byte]) for byte in range(256)]
+
+
 class ByteEncoder(Encoder):
     """Each UTF-8 byte is a token."""
 
-    vocabulary = Vocabulary(size=256, n_ordinary=256, separator_id=SEPARATOR, mask_id=MASK)
+    vocabulary = Vocabulary(size=256, n_ordinary=256, separator_id=SEPARATOR, mask_id=MASK, classes=classes_of(_PIECES))
 
     def encode(self, text: str) -> np.ndarray:
         """See `Encoder.encode`."""
@@ -28,6 +32,10 @@ class ByteEncoder(Encoder):
         sizes = np.ones(256, dtype=np.int64)
         sizes[[SEPARATOR, MASK]] = 0
         return sizes
+
+    def pieces(self) -> list[bytes]:
+        """See `Encoder.pieces`."""
+        return list(_PIECES)
 
     def save(self) -> str:
         """See `Encoder.save`."""

@@ -88,7 +88,7 @@ class Sizes(Frozen):
 
     def size(self, context: Context) -> Any:
         """Parameters of an architecture under this convention, as a function."""
-        return lambda architecture: architecture.params(context.vocab_size).by_name(self.count)
+        return lambda shape: context.objective.params(shape, context.vocab_size).by_name(self.count)
 
 
 def _from_list(value: Any) -> Any:

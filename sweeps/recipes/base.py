@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import ClassVar
 
 from pydantic import Field
@@ -22,9 +22,13 @@ class Recipe(Member):
     """Maps a size and a horizon to everything a trial needs; `warmup_fraction` is a share of the run."""
 
     gives: ClassVar[tuple[str, ...]] = ("n_layer", "d_model", "n_head")
-    """Architecture fields that the recipe sets."""
+    """Architecture fields that the recipe sets, where the architecture has them."""
 
     warmup_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    def given_to(self, fields: Container[str]) -> tuple[str, ...]:
+        """Those of `gives` among an architecture's fields: an LSTM has no heads."""
+        return tuple(name for name in self.gives if name in fields)
 
     @abstractmethod
     def shape(self, target: float, build: Build, size: Size) -> Architecture:

@@ -4,7 +4,7 @@ Depth n_layer ≈ depth·max(1, d_model/64)^depth_exponent; batch B = 2^⌊log2(
 rate lr·(d_model/64)^width_exponent·(B/256)^batch_exponent. The coefficients were found by grids over rate and batch at
 2·10¹² (causal) and 3·10¹² (masked) FLOPs on bytes of source code with rotary positions and fan-in initialisation
 (results/LOG.md); tokens are the tokenizer's, so for a learned vocabulary (a token of about four bytes) they are a
-starting point only.
+starting point only. Under muP and CompleteP the rate's width is the base model's, at every width.
 """
 
 from __future__ import annotations
@@ -109,9 +109,13 @@ class SmallV1(Recipe):
         return max(1, math.floor(batch * factor / architecture.seq_len)) * architecture.seq_len
 
     def learning_rate(self, architecture: Architecture, batch_tokens: int, factor: float = 1.0) -> float:
-        """Rounded to four digits, so that the last bit of a machine's `pow` does not change a trial's identity."""
+        """Rounded to four digits, so that the last bit of a machine's `pow` does not change a trial's identity.
+
+        Under muP and CompleteP the rate is the base model's at every width.
+        """
         tuning = self._tuning(architecture)
-        width = _integer(architecture, "d_model")
+        standard = getattr(architecture, "parametrisation", "standard") == "standard"
+        width = _integer(architecture, "d_model" if standard else "base_width")
         rate = tuning.lr * (width / REFERENCE_WIDTH) ** tuning.width_exponent
         rate *= (batch_tokens / REFERENCE_BATCH) ** tuning.batch_exponent
         return float(f"{rate * factor:.4g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,21 @@ def reproduce(
     serial: bool = False,
     quiet: bool = False,
     seconds: float | None = None,
+    parts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs a study into `out` (default results/<name>-<scale>), going on where an earlier call stopped.
 
+    Of a study that has parts, only the runs of the `parts` named are made; none named are all.
+
     Raises:
-        InputError: no such study or scale.
+        InputError: no such study, scale or part.
         Interrupted: on a signal; call again to go on.
     """
     study = get_study(name)
     if scale not in study.scales:
         raise InputError(f"study {name} has no scale {scale!r}; it has {', '.join(study.scales)}")
-    options = Options(scale, out or Path("results") / f"{name}-{scale}", workers, serial, quiet, seconds)
+    if parts and not study.parts:
+        raise InputError(f"study {name} has no parts; leave part out")
+    folder = out or Path("results") / f"{name}-{scale}"
+    options = Options(scale, folder, workers, serial, quiet, seconds, tuple(parts))
     return study.reproduce(options)

@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Options:
-    """One call: scale, folder, trials at once, whether without Ray, whether silent, seconds until leaving."""
+    """One call: scale, folder, trials at once, whether without Ray, whether silent, seconds until leaving, parts.
+
+    `parts` are those whose runs are made, of a study that has parts; all where none is named.
+    """
 
     scale: str
     out: Path
@@ -18,6 +21,7 @@ class Options:
     serial: bool = False
     quiet: bool = False
     seconds: float | None = None
+    parts: tuple[str, ...] = ()
 
     def say(self, text: str) -> None:
         """Prints a line unless silent."""
@@ -32,6 +36,8 @@ class Study(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     scales: ClassVar[tuple[str, ...]] = ("smoke", "toy", "full")
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Parts that can be asked for by name; none of a study that is one whole."""
 
     @abstractmethod
     def reproduce(self, options: Options) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def forecast(store: Path, sweep_file: Path, flops: float, *, level: float = 0.9)
         reason = f"N* = {optimum.params.value:.3g} cannot be trained at {flops:.3g} FLOPs: {error}"
         return Forecast(flops, None, None, reason)
     trial = target.wanted[0].trial
-    size = trial.architecture.params(target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
+    size = trial.objective.params(trial.architecture, target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
     there = predict(
         store,
         params=float(size),
@@ -118,7 +118,7 @@ def register(store_path: Path, sweep_file: Path, made: Forecast) -> str | None:
     rows = store.rows()
     fitted = rows[(rows.sweep == sweep.name) & (rows.status == "finished")]
     trial = made.target.wanted[0].trial
-    size = trial.architecture.params(made.target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
+    size = trial.objective.params(trial.architecture, made.target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
     optimum = made.prediction
     return ledger.register(
         store,

@@ -19,6 +19,9 @@ NAMES = (
     "coverage",
     "checks",
     "schedule_laws",
+    "known_answers",
+    "kaplan",
+    "coordinate_check",
     "soak",
 )
 

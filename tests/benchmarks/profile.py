@@ -30,7 +30,7 @@ def parts(width: int, layers: int, heads: int, batch_tokens: int) -> dict[str, f
     with tempfile.TemporaryDirectory() as folder:
         work = runner(Path(folder) / "store", plan)
         # Kernel marks need the compiler's Python wrapper, so the graph is compiled apart from the cached ones.
-        import scaling.train
+        import scaling.job_runner
 
         def marked(execution: object) -> object:
             device = put_in_force(execution)  # type: ignore[arg-type]

@@ -39,8 +39,8 @@ def our_rate(shape: Shape, seconds: float, compiled: bool) -> float:
     from scaling.corpora.prepare import prepare
     from scaling.execution import choose_execution
     from scaling.job import Job, Planned
+    from scaling.job_runner import JobRunner
     from scaling.store import Store
-    from scaling.train import JobRunner
     from scaling.trial import Trial
 
     tokenizer = {"type": "byte"} if shape.vocab == 256 else {"type": "bpe", "vocab_size": shape.vocab}

@@ -9,8 +9,8 @@ from typing import Any
 from scaling.corpora.prepare import prepare
 from scaling.execution import choose_execution
 from scaling.job import Execution, Job, Planned
+from scaling.job_runner import JobRunner
 from scaling.store import Store
-from scaling.train import JobRunner
 from scaling.trial import Trial
 
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from scaling import along, averaging
 from scaling.evaluate import clustered
 from scaling.job import Execution, Job, Planned
+from scaling.job_runner import JobRunner
 from scaling.store import Store
-from scaling.train import JobRunner, TrialRun
+from scaling.train import TrialRun
 from scaling.trial import Trial
 
 SHAPE = {"type": "decoder", "n_layer": 1, "d_model": 16, "n_head": 1, "seq_len": 32}

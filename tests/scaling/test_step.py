@@ -12,11 +12,11 @@ import torch
 
 from scaling.execution import can_compile, choose_execution
 from scaling.job import Execution, Job, Planned
+from scaling.job_runner import JobRunner
 from scaling.optimizers.adamw import AdamW
 from scaling.optimizers.base import Settings, Stretch
 from scaling.step import Layout, StepFunction
 from scaling.store import Store
-from scaling.train import JobRunner
 from scaling.trial import Trial
 
 SOURCE = {"type": "markov", "order": 1, "symbols": 8, "n_documents": 2048, "document_length": 1024}
@@ -73,7 +73,7 @@ def run(job: Job, folder: Path) -> Any:
 def test_layout_views_and_flattens_without_loss() -> None:
     of = trial()
     model = of.architecture.build(50, 0)
-    layout = Layout(model, of.optimizer)
+    layout = Layout(model, of.optimizer, of.architecture)
     flat = torch.arange(float(layout.size))
     assert torch.equal(layout.flatten(layout.views(flat)), flat)
     several = torch.stack([flat, flat + 0.5])

@@ -43,7 +43,7 @@ def test_bpe_is_lossless_and_shorter_than_bytes(encoder) -> None:
 
 
 def test_bpe_has_the_size_asked_for_and_text_never_gives_special_ids(encoder) -> None:
-    assert encoder.vocabulary == (300, 298, 298, 299)
+    assert encoder.vocabulary[:4] == (300, 298, 298, 299)
     assert max(encoder.encode(t).max() for t in TEXTS) < 298
 
 

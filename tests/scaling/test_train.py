@@ -16,8 +16,8 @@ from scaling.errors import CorpusError
 from scaling.evaluate import DOCUMENT_METRIC, HeldOutLoss, clustered, paired_difference
 from scaling.execution import can_compile
 from scaling.job import Execution, Job, Planned
+from scaling.job_runner import JobRunner
 from scaling.store import Store
-from scaling.train import JobRunner
 from scaling.trial import Trial
 
 SOURCE = {"type": "markov", "order": 1, "symbols": 8, "n_documents": 2048, "document_length": 1024}

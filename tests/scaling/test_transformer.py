@@ -19,31 +19,48 @@ VOCAB = 50
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Transformer:
+    """Any shape, every option of it."""
     n_head = draw(st.integers(1, 4))
     cls = draw(st.sampled_from([Decoder, Encoder]))
+    activation = draw(st.sampled_from(["gelu", "gelu_exact", "relu", "swiglu"]))
     return cls(
         n_layer=draw(st.integers(1, 3)),
         d_model=2 * n_head * draw(st.integers(1, 6)),
         n_head=n_head,
         d_ff=draw(st.one_of(st.none(), st.integers(1, 40))),
         seq_len=draw(st.integers(2, 24)),
-        positions=draw(st.sampled_from(["rotary", "learned"])),
+        positions=draw(st.sampled_from(["rotary", "learned", "sinusoidal", "alibi", "t5", "none"])),
         tied=draw(st.booleans()),
-        activation=draw(st.sampled_from(["gelu", "swiglu"])),
+        activation=activation,
         init=draw(st.sampled_from(["fan_in", "gpt2"])),
+        norm=draw(st.sampled_from(["rms", "layer"])),
+        norm_placement=draw(st.sampled_from(["pre", "post"])),
+        bias=draw(st.booleans()),
+        embedding_norm=draw(st.booleans()),
+        embedding_size=draw(st.one_of(st.none(), st.integers(1, 20))),
+        share=draw(st.sampled_from(["none", "all", "attention", "feed_forward"])),
+        local_window=draw(st.one_of(st.none(), st.integers(1, 12))),
+        relative_buckets=draw(st.sampled_from([8, 32])),
+        segments=draw(st.integers(0, 3)),
+        head_transform=activation != "swiglu" and draw(st.booleans()),
     )
 
 
 def group_of(name: str) -> str:
-    if name in ("token_embedding", "position_embedding", "head"):
-        return name
-    if "norm" in name:
+    """The accounting's group of a parameter: biases of the blocks lie with the norms, all of the head with the head."""
+    if name.startswith("head"):
+        return "head"
+    if name.startswith("token_"):
+        return "token_embedding"
+    if name in ("position_embedding", "segment_embedding", "relative_embedding"):
+        return "position_embedding"
+    if "norm" in name or name.endswith("bias"):
         return "norm"
     return "feed_forward" if ".ff_" in name else "attention"
 
 
 @given(shapes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_parameters_by_group_equal_the_accounting(shape: Transformer) -> None:
     counted = dict.fromkeys(PARAM_GROUPS, 0)
     for name, parameter in shape.build(VOCAB, 0).named_parameters():
@@ -51,7 +68,8 @@ def test_parameters_by_group_equal_the_accounting(shape: Transformer) -> None:
     stated = shape.params(VOCAB)
     assert counted == dict(stated.groups)
     assert stated.total == sum(counted.values())
-    assert stated.non_embedding_head == stated.non_embedding + VOCAB * shape.d_model
+    dense = shape.d_model * shape.embedding_width if shape.has_head_dense else 0
+    assert stated.non_embedding_head == stated.non_embedding + VOCAB * shape.embedding_width + dense
     assert {c: stated.by_name(c) for c in COUNTS} == {
         "total": stated.total,
         "non_embedding": stated.non_embedding,
@@ -60,7 +78,7 @@ def test_parameters_by_group_equal_the_accounting(shape: Transformer) -> None:
 
 
 @given(shapes(), st.integers(1, 3), st.integers(1, 24))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_flops_equal_torchs_counter(shape: Transformer, windows: int, predicted: int) -> None:
     """Forward and backward, with the head at `predicted` positions of each window."""
     predicted = min(predicted, shape.seq_len)

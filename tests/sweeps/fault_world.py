@@ -190,12 +190,12 @@ def _driver(sweep: Path, store: Path, point: tuple[str, int] | None, after: floa
 def _child(sweep: Path, store: Path, point: tuple[str, int] | None) -> None:
     import functools
 
-    import scaling.train
+    import scaling.job_runner
     import sweeps.serial
     from scaling.store import files
     from sweeps.run import run_sweep
 
-    scaling.train.JobRunner = functools.partial(scaling.train.JobRunner, checkpoint_seconds=0.2)  # type: ignore
+    scaling.job_runner.JobRunner = functools.partial(scaling.job_runner.JobRunner, checkpoint_seconds=0.2)  # type: ignore
     sweeps.serial.SLICE_SECONDS = 0.1
     if point is not None:
         left = [point[1]]
@@ -229,7 +229,7 @@ def main() -> None:
     """A storm: FOLDER KILLS SEED. What children would each import is imported here, once."""
     import importlib
 
-    for name in ("torch._dynamo", "pandas", "safetensors.torch", "scaling.train", "sweeps.serial", "sweeps.run"):
+    for name in ("torch._dynamo", "pandas", "safetensors.torch", "scaling.job_runner", "sweeps.serial", "sweeps.run"):
         importlib.import_module(name)
     importlib.import_module("scaling.store.maintenance")
     folder = Path(sys.argv[1])

@@ -65,7 +65,7 @@ def test_ten_kills_through_ray_change_nothing_and_leave_no_process(tmp_path: Pat
     for session, points in enumerate(RAY_POINTS):
         marks = tmp_path / f"session-{session}"
         marks.mkdir()
-        env = environment(("scaling.train", KILL_ONCE.format(points=points, folder=str(marks))), marks)
+        env = environment(("scaling.job_runner", KILL_ONCE.format(points=points, folder=str(marks))), marks)
         process = start(sweep, store, env, workers=2)
         driver = psutil.Process(process.pid)
         family: set[psutil.Process] = set()

@@ -62,7 +62,7 @@ def half(tmp_path_factory: pytest.TempPathFactory, truth: dict[str, float]) -> P
         "def kill(now):\n    left[0] -= now == 'checkpoint-note:after-replace'\n"
         "    if not left[0]:\n        os.kill(os.getpid(), signal.SIGKILL)\nfiles.fault = kill\n"
     )
-    env = environment(("scaling.train", code), folder)
+    env = environment(("scaling.job_runner", code), folder)
     ended(start(sweep_file(folder), folder / "store", env, serial=True), -signal.SIGKILL)
     return folder / "store"
 
@@ -171,13 +171,13 @@ def test_a_full_disk_at_each_write_is_one_error_and_a_rerun_works(
         if point == f"{kind}:after-write":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    from scaling import train
+    from scaling import job_runner
 
-    class Brisk(train.JobRunner):
+    class Brisk(job_runner.JobRunner):
         def __init__(self, job: object, store: Store) -> None:
             super().__init__(job, store, checkpoint_seconds=0.0)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "JobRunner", Brisk)
+    monkeypatch.setattr(job_runner, "JobRunner", Brisk)
     monkeypatch.setattr("sweeps.serial.SLICE_SECONDS", 0.05)
     monkeypatch.setattr(files, "fault", refuse)
     store = tmp_path / "store"
@@ -287,7 +287,7 @@ def test_drivers_on_one_store_at_once_count_each_run_once(
     store, sweep = tmp_path / "store", sweep_file(tmp_path)
     code = "import functools\nmodule.JobRunner = functools.partial(module.JobRunner, checkpoint_seconds=0.0)\n"
     code += "import sweeps.serial\nsweeps.serial.SLICE_SECONDS = 0.1\n"
-    env = environment(("scaling.train", code), tmp_path)
+    env = environment(("scaling.job_runner", code), tmp_path)
     for process in [start(sweep, store, env, serial=True) for _ in range(drivers)]:
         assert "4 finished" in ended(process)
     assert check(store, truth) == truth

@@ -82,9 +82,9 @@ def test_a_second_call_trains_nothing(study: tuple[Path, dict[str, Any]]) -> Non
 
 
 def test_unknown_studies_and_scales_are_refused(tmp_path: Path) -> None:
-    assert [s["name"] for s in list_studies()] == ["hoffmann"]
+    assert [s["name"] for s in list_studies()] == ["hoffmann", "kaplan"]
     assert get_study("hoffmann").source.startswith("Hoffmann")
-    with pytest.raises(InputError, match="no study 'kaplan'"):
-        reproduce("kaplan", "smoke", tmp_path)
+    with pytest.raises(InputError, match="no study 'newton'"):
+        reproduce("newton", "smoke", tmp_path)
     with pytest.raises(InputError, match="no scale 'huge'; it has smoke, toy, full"):
         reproduce("hoffmann", "huge", tmp_path)
