@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -288,7 +288,7 @@ def _near(reads: pd.DataFrame, dropped: list[Dropped]) -> tuple[pd.DataFrame, tu
     for c, group in reads.groupby("budget"):
         least = group["loss"].min()
         sizes = np.sort(group["params"].unique())
-        best = int(np.searchsorted(sizes, group.loc[group["loss"].idxmin(), "params"]))
+        best = int(np.searchsorted(sizes, group["params"].to_numpy()[int(group["loss"].to_numpy().argmin())]))
         beside = sizes[max(best - 1, 0) : best + 2]
         far = (group["loss"] > (1 + NEAR) * least) & ~group["params"].isin(beside)
         keep[reads.index.get_indexer(group.index[far])] = False
@@ -356,7 +356,7 @@ def _measure(
         found = dict.fromkeys(approaches, none)
     else:
         task = Task(read_table(reads), "total", _EXACT, draw.level, draw.resamples(reads))
-        found = {m.label: m.frontier(task) for m in members}
+        found = {m.label: replace(m.frontier(task), count=arm.count, cost=arm.cost) for m in members}
     return Measured(
         arm.name, arm.label, arm.count, arm.cost, arm.curves is not None, int(arm.rows["run_id"].nunique()), reads,
         found, dropped,

@@ -62,7 +62,7 @@ def recount(surface: FitResult, runs: Runs, *, level: float = 0.9) -> Recounted:
     if not runs.conventions:
         raise InputError("recounting needs a store's rows; a plain table has one size and one cost")
     params = (float(runs.params("total").min()), float(runs.params("total").max()))
-    if not all(e.known for e in surface.params.values()):
+    if not surface.params or not all(e.known for e in surface.params.values()):
         missing = {name: Estimate.missing(level) for name in ("exact", *COUNTS)}
         return Recounted(missing, missing, {}, params, surface.status, f"no surface: {surface.reason}")
     family = _Family.of(runs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def _row(what: str, sizes: Sequence[int], found: Sequence[Mapping[str, float]], 
 
 def coordinates() -> list[str]:
     """Slopes of log rms change on log size, by kind of activation."""
-    given = {"lr": LR, "steps": STEPS, "seeds": SEEDS}
+    given: dict[str, Any] = {"lr": LR, "steps": STEPS, "seeds": SEEDS}
     rows = []
     for kind in ("decoder", "encoder"):
         for name in ("standard", "mup"):
@@ -55,7 +56,8 @@ def basin(width: int, parametrisation: str) -> list[float]:
     from scaling.step import StepFunction
     from tests.benchmarks.worlds import decoder
 
-    shape = {"type": "decoder", "n_layer": 2, "d_model": width, "n_head": width // 8, "seq_len": SEQ_LEN}
+    shape: dict[str, Any] = {"type": "decoder", "n_layer": 2, "d_model": width, "n_head": width // 8}
+    shape["seq_len"] = SEQ_LEN
     if parametrisation != "standard":
         shape |= {"parametrisation": parametrisation, "base_width": BASIN_WIDTHS[0], "base_head": 8}
     trial = decoder(width, 2, 1, batch_tokens=BASIN_TOKENS, steps=BASIN_STEPS, precision="fp32", architecture=shape)
@@ -111,15 +113,15 @@ def table() -> str:
         "# Coordinate check and learning-rate basins: standard, muP and CompleteP",
         "",
         f"Change of activations after {STEPS} steps of AdamW at {LR:g} on one repeated batch of a random chain of 32",
-        f"symbols, {SEEDS} seeds: slope of log rms on log width ({', '.join(map(str, WIDTHS))}; two layers, heads of 8)",
-        f"or depth ({', '.join(map(str, DEPTHS))} at width 32); the first size is the base model. Criterion: every",
-        f"slope within {TOLERANCE} of 0. With four heads at every width the heads widen, and scores q·k·√base_head/k move",
-        "by a random part ∝ k^-1/2 as well as by the aligned one, which shows at these widths; no criterion there.",
+        f"symbols, {SEEDS} seeds: slope of log rms on log width ({', '.join(map(str, WIDTHS))}; two layers, heads of",
+        f"8) or depth ({', '.join(map(str, DEPTHS))} at width 32); the first size is the base model. Criterion: every",
+        f"slope within {TOLERANCE} of 0. With four heads at every width the heads widen, and scores q·k·√base_head/k",
+        "move by a random part ∝ k^-1/2 beside the aligned one, which shows at these widths; no criterion there.",
         "",
         *coordinates(),
         "",
-        f"Training loss (nats per byte, mean of the last {LAST} of {BASIN_STEPS} steps of {BASIN_TOKENS} bytes of Python",
-        f"source; two layers; linear warmup and decay), at peak rates of the base model (width {BASIN_WIDTHS[0]}):",
+        f"Training loss (nats per byte, mean of the last {LAST} of {BASIN_STEPS} steps of {BASIN_TOKENS} bytes of",
+        f"Python source; two layers; linear warmup and decay) by peak rate; base width {BASIN_WIDTHS[0]}:",
         "",
         *basins(),
         "",

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cli_world import write_text as write_english
+from trial_world import ready
 
-from scaling.corpora.prepare import prepare
 from scaling.evaluations.subject import Subject, trial_of
-from scaling.job import Execution, Job, Planned
-from scaling.job_runner import JobRunner
+from scaling.job import Execution, Planned
 from scaling.row import row_of as planned_row
 from scaling.store import Store
 from scaling.trial import Trial
@@ -34,27 +33,7 @@ def planned(keep: str = "final", **changes: Any) -> Planned:
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    corpus = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(corpus.digest),
-        lineage=trial.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=Execution(micro_batch_tokens=128),
-        vocab_size=corpus.vocabulary.size,
-        keep=keep,  # type: ignore[arg-type]
-    )
-
-
-def train(folder: Path, *plans: Planned) -> Store:
-    """A store with these runs, each trained to its end."""
-    store = Store.create(folder)
-    for plan in plans:
-        runner = JobRunner(Job(planned=(plan,)), store)
-        while not runner.advance(60.0).done:
-            pass
-    return store
+    return ready(trial, Execution(micro_batch_tokens=128), keep=keep)
 
 
 def untrained(**changes: Any) -> Subject:

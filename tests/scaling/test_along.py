@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from trial_world import finish, ready
 
 from scaling import along, averaging
 from scaling.evaluate import clustered
@@ -42,28 +43,8 @@ def trial(**changes: Any) -> Trial:
     return Trial.model_validate_json(json.dumps({**settings, **changes}))
 
 
-def planned(of: Trial, **changes: Any) -> Planned:
-    from scaling.corpora.prepare import prepare
-
-    corpus = prepare(of.corpus, of.tokenizer)
-    settings: dict[str, Any] = {
-        "trial": of,
-        "run_id": of.run_id(corpus.digest),
-        "lineage": of.lineage(corpus.digest),
-        "data_digest": corpus.digest,
-        "sweep": "along",
-        "execution": Execution(micro_batch_tokens=64),
-        "vocab_size": corpus.vocabulary.size,
-    }
-    return Planned(**{**settings, **changes})
-
-
-def finish(plan: Planned, folder: Path) -> Store:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=(plan,)), store)
-    while not runner.advance(60.0).done:
-        pass
-    return store
+def planned(of: Trial, **labels: Any) -> Planned:
+    return ready(of, Execution(micro_batch_tokens=64), **labels)
 
 
 def test_points_lie_on_one_grid_whatever_the_horizon() -> None:
@@ -118,9 +99,9 @@ def test_power_average_has_the_width_it_was_asked_for() -> None:
 
 
 def test_measuring_changes_nothing_and_resumes_bit_for_bit(tmp_path: Path) -> None:
-    bare = finish(planned(trial()), tmp_path / "bare")
+    bare = finish(tmp_path / "bare", planned(trial()))
     plan = planned(trial(evaluation_ratio=1.5), keep="final")
-    whole = finish(plan, tmp_path / "whole")
+    whole = finish(tmp_path / "whole", plan)
     assert whole.rows().loss[0] == bare.rows().loss[0]
     assert math.isnan(bare.rows().loss_best[0])
 
@@ -161,14 +142,14 @@ def test_a_stop_during_a_measurement_leaves_it_due(tmp_path: Path) -> None:
 
 def test_averaged_weights_are_scored_kept_and_resumed(tmp_path: Path) -> None:
     plan = planned(trial(averaging_width=0.1, evaluation_ratio=2.0), keep="final")
-    whole = finish(plan, tmp_path / "whole")
-    raw = finish(planned(trial()), tmp_path / "raw")
+    whole = finish(tmp_path / "whole", plan)
+    raw = finish(tmp_path / "raw", planned(trial()))
     assert whole.rows().loss[0] < raw.rows().loss[0]  # a constant rate's own noise is averaged away
     again = Store.create(tmp_path / "again")
     run = TrialRun([plan], again)
     run.advance(lambda: run.step >= 150)
     run.save()
-    resumed = finish(plan, tmp_path / "again")
+    resumed = finish(tmp_path / "again", plan)
     assert resumed.rows().loss[0] == whole.rows().loss[0]
     kept, again_kept = whole.final_weights(plan.run_id), resumed.final_weights(plan.run_id)
     assert kept is not None

@@ -24,8 +24,8 @@ from sweeps.run import prepare_sweep
 def test_help_names_every_command_and_no_other() -> None:
     found = call("--help")
     names = [line.split()[0] for line in found.out.split("Commands:")[1].splitlines() if line.startswith("  ")]
-    wanted = """init plan run status evaluate fit frontier predict compare choose check fit-curves plot register score reproduce
-        export import list schema doctor corpus store"""
+    wanted = """init plan run status evaluate fit frontier predict compare choose check fit-curves plot register score
+        reproduce export import list schema doctor corpus store"""
     assert names == wanted.split()
     assert found.status == 0
     assert call().out == found.out

@@ -12,17 +12,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
+from trial_world import finish, ready
 
 from scaling.accounting import training_flops
 from scaling.architectures.transformer import Decoder, Encoder
-from scaling.corpora.prepare import prepare
 from scaling.execution import choose_execution, micro_batch
-from scaling.job import Execution, Job, Planned
-from scaling.job_runner import JobRunner
+from scaling.job import Execution, Planned
 from scaling.models.contrastive import ContrastiveModel, PairClassifier, cosine_loss, info_nce, pooled
 from scaling.objectives.base import Vocabulary
 from scaling.objectives.contrastive import Contrastive
-from scaling.store import Store
 from scaling.trial import Trial
 
 VOCAB = Vocabulary(size=40, n_ordinary=36, separator_id=38, mask_id=39)
@@ -185,23 +183,11 @@ def planned(execution: Execution, **changes: Any) -> Planned:
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    corpus = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(corpus.digest),
-        lineage=trial.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=execution,
-        vocab_size=corpus.vocabulary.size,
-    )
+    return ready(trial, execution)
 
 
 def run(plan: Planned, folder: Path) -> Any:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=(plan,)), store)
-    while not runner.advance(60.0).done:
-        pass
+    store = finish(folder, plan)
     return store.rows().iloc[0]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_world import call
-from evaluation_world import ENCODER, SOURCE, planned, row_of, subject_of, train
+from evaluation_world import ENCODER, SOURCE, planned, row_of, subject_of
+from trial_world import finish
 
 from scaling.corpora.markov import Markov
 from scaling.errors import InputError
@@ -37,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             "masked": planned(architecture=ENCODER, objective="masked"),
             "bare": planned(seed=3, keep="none", steps=40),
         }
-        return train(folder / "store", *plans.values()), plans
+        return finish(folder / "store", *plans.values()), plans
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from trial_world import ready
 
 from scaling.accounting import PARAM_GROUPS, training_flops
 from scaling.architectures.lstm import Lstm
@@ -251,17 +252,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 def planned(wanted: Trial) -> Planned:
-    corpus = prepare(wanted.corpus, wanted.tokenizer)
-    size = corpus.vocabulary.size
-    return Planned(
-        trial=wanted,
-        run_id=wanted.run_id(corpus.digest),
-        lineage=wanted.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=choose_execution(wanted, size, compile_trials=True),
-        vocab_size=size,
-    )
+    size = prepare(wanted.corpus, wanted.tokenizer).vocabulary.size
+    return ready(wanted, choose_execution(wanted, size, compile_trials=True))
 
 
 def run(plan: Planned, folder: Path, stops: tuple[int, ...] = ()) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trial_world import finish, ready
 
 from scaling.corpora.markov import ALPHABET, Markov
 from scaling.corpora.prepare import prepare
 from scaling.course import Course
 from scaling.evaluate import DOCUMENT_METRIC, MASK_SEED, HeldOutLoss, clustered, paired_difference
 from scaling.job import Execution, Job, Planned
-from scaling.job_runner import JobRunner
 from scaling.objectives.masking import IGNORED
 from scaling.step import StepFunction
 from scaling.store import Store
@@ -60,23 +60,11 @@ def planned(objective: dict[str, Any], execution: Execution | None = None, **cha
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    corpus = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(corpus.digest),
-        lineage=trial.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=execution or Execution(micro_batch_tokens=trial.batch_tokens),
-        vocab_size=corpus.vocabulary.size,
-    )
+    return ready(trial, execution or Execution(micro_batch_tokens=trial.batch_tokens))
 
 
 def run(folder: Path, *plans: Planned) -> tuple[list[dict[str, Any]], Store]:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=plans), store)
-    while not runner.advance(60.0).done:
-        pass
+    store = finish(folder, Job(planned=plans))
     rows = store.rows().set_index("run_id")
     return [{str(name): value for name, value in rows.loc[p.run_id].items()} for p in plans], store
 

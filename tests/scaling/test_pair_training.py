@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trial_world import finish, ready
 
 from scaling.corpora.markov import Markov
 from scaling.corpora.prepare import prepare
@@ -65,23 +66,11 @@ def planned(recipe: str, corpus: dict[str, Any], execution: Execution | None = N
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    found = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(found.digest),
-        lineage=trial.lineage(found.digest),
-        data_digest=found.digest,
-        sweep="test",
-        execution=execution or Execution(micro_batch_tokens=128),
-        vocab_size=found.vocabulary.size,
-    )
+    return ready(trial, execution or Execution(micro_batch_tokens=128))
 
 
 def run(plans: list[Planned], folder: Path) -> tuple[Any, Store]:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=tuple(plans)), store)
-    while not runner.advance(60.0).done:
-        pass
+    store = finish(folder, Job(planned=tuple(plans)))
     return store.rows().set_index("run_id"), store
 
 

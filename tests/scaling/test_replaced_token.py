@@ -15,13 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from trial_world import finish, ready
 
 from scaling.accounting import PARAM_GROUPS, training_flops
 from scaling.architectures.transformer import Decoder, Encoder
-from scaling.corpora.prepare import prepare
 from scaling.execution import can_compile
 from scaling.job import Execution, Job, Planned
-from scaling.job_runner import JobRunner
 from scaling.models.replaced_token import ReplacedTokenModel, drawn
 from scaling.objectives.base import Batch, Vocabulary
 from scaling.objectives.masking import IGNORED
@@ -286,24 +285,11 @@ def planned(execution: Execution, **changes: Any) -> Planned:
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    corpus = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(corpus.digest),
-        lineage=trial.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=execution,
-        vocab_size=corpus.vocabulary.size,
-    )
+    return ready(trial, execution)
 
 
 def run(plans: list[Planned], folder: Path) -> Store:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=tuple(plans)), store)
-    while not runner.advance(60.0).done:
-        pass
-    return store
+    return finish(folder, Job(planned=tuple(plans)))
 
 
 def test_an_iid_source_leaves_the_label_entropy(tmp_path: Path) -> None:

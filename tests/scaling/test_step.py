@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trial_world import finish, ready
 
 from scaling.execution import can_compile, choose_execution
 from scaling.job import Execution, Job, Planned
@@ -46,27 +47,12 @@ def trial(objective: str = "causal", **changes: Any) -> Trial:
 
 def planned(of: Trial, execution: Execution) -> Planned:
     """The trial, ready to run."""
-    from scaling.corpora.prepare import prepare
-
-    corpus = prepare(of.corpus, of.tokenizer)
-    digest, vocab_size = corpus.digest, corpus.vocabulary.size
-    return Planned(
-        trial=of,
-        run_id=of.run_id(digest),
-        lineage=of.lineage(digest),
-        data_digest=digest,
-        sweep="test",
-        execution=execution,
-        vocab_size=vocab_size,
-    )
+    return ready(of, execution)
 
 
 def run(job: Job, folder: Path) -> Any:
     """The rows of a job by run id."""
-    store = Store.create(folder)
-    runner = JobRunner(job, store)
-    while not runner.advance(60.0).done:
-        pass
+    store = finish(folder, job)
     return store.rows().set_index("run_id"), store
 
 

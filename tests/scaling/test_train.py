@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trial_world import finish, ready
 
 from scaling.corpora.markov import Markov
 from scaling.corpora.prepare import prepare
@@ -41,23 +42,11 @@ def planned(execution: Execution | None = None, **changes: Any) -> Planned:
         **changes,
     }
     trial = Trial.model_validate_json(json.dumps(spec))
-    corpus = prepare(trial.corpus, trial.tokenizer)
-    return Planned(
-        trial=trial,
-        run_id=trial.run_id(corpus.digest),
-        lineage=trial.lineage(corpus.digest),
-        data_digest=corpus.digest,
-        sweep="test",
-        execution=execution or Execution(micro_batch_tokens=128),
-        vocab_size=corpus.vocabulary.size,
-    )
+    return ready(trial, execution or Execution(micro_batch_tokens=128))
 
 
 def run(plan: Planned, folder: Path) -> tuple[dict[str, Any], Store]:
-    store = Store.create(folder)
-    runner = JobRunner(Job(planned=(plan,)), store)
-    while not runner.advance(60.0).done:
-        pass
+    store = finish(folder, plan)
     rows = store.rows()
     return rows[rows.run_id == plan.run_id].iloc[0].to_dict(), store
 

@@ -112,3 +112,14 @@ def test_learning_rate() -> None:
     assert RECIPE.learning_rate(Encoder(n_layer=3, d_model=64, n_head=4), 256) == 2.2e-3
     assert SmallV1(lr=1e-2).learning_rate(Encoder(n_layer=3, d_model=64, n_head=4), 256) == 1e-2
     assert SmallV1(width_exponent=0.0).learning_rate(wide, 256) == 4e-3
+
+
+@pytest.mark.parametrize("parametrisation", ["mup", "completep"])
+def test_a_rate_that_carries_over_does_not_depend_on_the_width(parametrisation: str) -> None:
+    """lr·(B/256)^.5 at every width for a base of width 64; in general the standard rate of the base width."""
+    for width in (32, 64, 128, 512):
+        shape = Decoder(n_layer=3, d_model=width, n_head=4, parametrisation=parametrisation)
+        assert RECIPE.learning_rate(shape, 256) == 4e-3
+        assert RECIPE.learning_rate(shape, 1024) == 8e-3
+        based = shape.model_copy(update={"base_width": 128})
+        assert RECIPE.learning_rate(based, 256) == RECIPE.learning_rate(Decoder(n_layer=3, d_model=128, n_head=8), 256)
