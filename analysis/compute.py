@@ -30,7 +30,7 @@ from analysis.laws.power_floor import PowerFloor
 from analysis.solve import DRAW_TOLERANCE, minimise
 from analysis.table import Runs, read_table
 from analysis.trajectories import Trajectory, trajectories
-from analysis.types import Array, Dropped, Estimate, FitResult, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status, jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ _FITTED = ("N", "B", "S", "D")
 
 
 @dataclass(frozen=True, eq=False)
-class Trend:
+class Trend(Plain):
     """A quantity that grows as coefficient · C^exponent along the frontier (C in FLOPs)."""
 
     exponent: Estimate
@@ -50,13 +50,9 @@ class Trend:
     status: Status
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class ComputePoint:
+class ComputePoint(Plain):
     """The best run at one budget: C in FLOPs, N, batch in tokens, steps, tokens, loss in nats."""
 
     flops: float
@@ -68,13 +64,9 @@ class ComputePoint:
     status: Status
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True, eq=False)
-class ComputeFrontier:
+class ComputeFrontier(Plain):
     """One frontier: L(C) with and without a floor, and the trends of N, B, S and D (tokens) over C.
 
     `kind` is `naive` (C as spent, one batch; `trends` has N, S and D) or `adjusted` (C_min; `trends` has all four).
@@ -87,10 +79,6 @@ class ComputeFrontier:
     points: tuple[ComputePoint, ...]
     status: Status
     reason: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ import numpy as np
 
 from analysis.corpus_statistics import PROTOCOL, Points, Protocol, correlation_points, entropy_points, read_statistics
 from analysis.corpus_windows import Window, correlation_windows, entropy_windows
-from analysis.types import Array, Estimate, Status, jsonable
+from analysis.types import Array, Estimate, Plain, Status, jsonable
 from scaling.errors import InputError
 
 FORMAT = 1
@@ -30,7 +30,7 @@ FLOORS = {"zero": "power", "free": "power_floor"}
 
 
 @dataclass(frozen=True, eq=False)
-class Foretold:
+class Foretold(Plain):
     """The exponent under one treatment of H_inf: median over windows, interval over resampled documents, and spread.
 
     `range` is the least and the greatest alpha of a pair of windows, `spread` their difference over the median;
@@ -46,10 +46,6 @@ class Foretold:
     windows: int
     status: Status
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from analysis.laws.batch_trade_off import BatchTradeOff
 from analysis.laws.critical_batch import CriticalBatch as CriticalBatchLaw
 from analysis.table import Runs, check_name, read_table
 from analysis.trajectories import Trajectory, targets_between, trajectories
-from analysis.types import Array, Dropped, Estimate, FitResult, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status, jsonable
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ FEWEST_TARGETS = 3
 
 
 @dataclass(frozen=True)
-class BatchPoint:
+class BatchPoint(Plain):
     """One batch at one target: the best rate's steps and tokens to it, one a seed.
 
     A batch that does not enter the fit says why: `non_interior` where its best rate is the lowest or highest tried (or
@@ -56,10 +56,6 @@ class BatchPoint:
     status: Status = Status.CONVERGED
     reason: str = ""
     censored: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 @dataclass(frozen=True, eq=False)

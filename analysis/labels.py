@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from analysis.table import Runs
-from analysis.types import jsonable
+from analysis.types import Plain
 
 HELD_OUT, TRAINING = "held-out loss", "training loss, smoothed"
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Plain):
     """Count and cost; tokenizers and objectives by name, () where the table does not say; what the loss is."""
 
     count: str = "non_embedding"
@@ -34,10 +33,6 @@ class Labels:
         given = not runs.conventions
         loss = HELD_OUT if measured else TRAINING
         return cls("given" if given else count, "given" if given else cost, named[0], named[1], loss)
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 UNLABELLED = Labels()

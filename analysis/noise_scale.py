@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.replicates import Pooled, log_mean
 from analysis.trajectories import Trajectory, targets_between, trajectories
-from analysis.types import Array, Dropped, Estimate, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, Plain, Status
 from scaling.errors import TableError
 
 if TYPE_CHECKING:
@@ -29,30 +29,22 @@ TARGETS = 8
 
 
 @dataclass(frozen=True)
-class NoisePoint:
+class NoisePoint(Plain):
     """The noise scale (tokens) at a loss (nats): geometric mean over `runs` runs, its interval from their spread."""
 
     loss: float
     noise_scale: Estimate
     runs: int
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class NoiseScale:
+class NoiseScale(Plain):
     """The noise scale by loss."""
 
     points: tuple[NoisePoint, ...]
     status: Status
     reason: str = ""
     dropped: tuple[Dropped, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 def noise_scale(

@@ -20,7 +20,7 @@ from analysis.laws.kaplan_joint import KaplanJoint
 from analysis.laws.power import Power
 from analysis.replicates import Pooled, pooled, recipes
 from analysis.table import Runs, read_table
-from analysis.types import Array, Dropped, Estimate, FitResult, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status, jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ REPEATED = 1.2
 
 
 @dataclass(frozen=True)
-class OverfitPoint:
+class OverfitPoint(Plain):
     """One size on one amount of unique data: its loss (mean over seeds, nats), and its overfit.
 
     `overfit` is L(N, D)/L(N, ∞) − 1 with L(N, ∞) the same size's loss on the most data; `x` is N^(alpha_N/alpha_D)/D by
@@ -45,21 +45,13 @@ class OverfitPoint:
     predicted: float
     runs: int
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class SizeLaw:
+class SizeLaw(Plain):
     """L(D) of one size: A D^−alpha over its unique tokens."""
 
     params: float
     fit: FitResult
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from analysis.laws.power import Power
 from analysis.laws.power_floor import PowerFloor
 from analysis.replicates import Pooled, pooled
 from analysis.table import Runs, read_table
-from analysis.types import Array, Dropped, Estimate, FitResult, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status
 from scaling.errors import InputError, TableError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SEPARATED, TOGETHER = "separated", "no separation visible"
 
 
 @dataclass(frozen=True, eq=False)
-class PositionFit:
+class PositionFit(Plain):
     """Loss by position of one architecture and size, mean over its seeds, and the power law through it.
 
     `fit` is E + A T^−alpha where its floor is identified (`with_floor`), else A T^−alpha. `position` (geometric mean)
@@ -51,13 +51,9 @@ class PositionFit:
     with_floor: bool
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class PositionGap:
+class PositionGap(Plain):
     """`gap` is 100 ln of the first architecture's loss over the second's, between positions `low` and `high`."""
 
     low: float
@@ -65,13 +61,9 @@ class PositionGap:
     gap_percent: Estimate
     status: Status
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class PositionComparison:
+class PositionComparison(Plain):
     """Two architectures at nearly one size: gaps by position, early, late, and how much wider late than early.
 
     The verdict is on the late gap: `separated` where its interval excludes 0. `bins` have intervals that hold together
@@ -90,13 +82,9 @@ class PositionComparison:
     status: Status
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True)
-class Positions:
+class Positions(Plain):
     """Fits by architecture and size, comparisons by size, and the verdict over all of them."""
 
     fits: tuple[PositionFit, ...]
@@ -107,10 +95,6 @@ class Positions:
     warnings: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     labels: Labels = UNLABELLED
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 def measure_positions(

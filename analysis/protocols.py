@@ -28,7 +28,7 @@ from analysis.fitting import check_draws
 from analysis.intervals import estimate
 from analysis.table import Runs, check_name, read_table
 from analysis.trajectories import trajectories
-from analysis.types import Array, Dropped, Estimate, Frontier, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, Frontier, Plain, Status, jsonable
 from scaling.accounting import COSTS, COUNTS
 from scaling.errors import InputError
 
@@ -85,7 +85,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(Plain):
     """A combination of exponents of several arms by one approach; `not_resolved` where 0 is inside the interval."""
 
     terms: tuple[tuple[float, str], ...]
@@ -94,13 +94,9 @@ class Change:
     status: Status
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
-
 
 @dataclass(frozen=True, eq=False)
-class Protocols:
+class Protocols(Plain):
     """The arms in the order given, and the noise of a log loss that their draws share."""
 
     arms: Mapping[str, Measured]
@@ -110,10 +106,6 @@ class Protocols:
     level: float
     warnings: tuple[str, ...] = ()
     approaches: tuple[str, ...] = field(default=APPROACHES)
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
     def change(self, before: str, after: str, approach: str = "porian") -> Change:
         """The exponent of arm `after` less that of `before`, paired."""

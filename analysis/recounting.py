@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from analysis.intervals import estimate
 from analysis.table import Runs
-from analysis.types import Array, Estimate, FitResult, Status, jsonable
+from analysis.types import Array, Estimate, FitResult, Plain, Status
 from scaling.accounting import COUNTS
 from scaling.errors import InputError
 
@@ -28,7 +27,7 @@ GRID = 400
 
 
 @dataclass(frozen=True, eq=False)
-class Recounted:
+class Recounted(Plain):
     """The exponent on the surface under each convention (`exact`, and 6nd by count), and its change against `total`.
 
     `flops` has the lowest and highest cost of each, those of the same runs.
@@ -40,10 +39,6 @@ class Recounted:
     params: tuple[float, float]
     status: Status
     reason: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 def recount(surface: FitResult, runs: Runs, *, level: float = 0.9) -> Recounted:

@@ -19,7 +19,7 @@ from analysis.labels import UNLABELLED, Labels
 from analysis.replicates import Pooled, log_mean, pooled, recipes
 from analysis.table import Runs, read_table
 from analysis.trajectories import Trajectory, targets_between, trajectories
-from analysis.types import Array, Dropped, Estimate, Status, jsonable
+from analysis.types import Array, Dropped, Estimate, Plain, Status, jsonable
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class TargetSummary:
+class TargetSummary(Plain):
     """One target over all sizes.
 
     `first` is the size that takes the fewest tokens. `ratio` are the tokens of the smallest size over those of the
@@ -78,10 +78,6 @@ class TargetSummary:
     pairs: int
     status: Status
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields."""
-        return jsonable(dict(vars(self)))
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+class Plain:
+    """What a result that is nothing but its fields shares."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as plain JSON values."""
+        found: dict[str, Any] = jsonable(dict(vars(self)))
+        return found
+
+
 @dataclass(frozen=True, repr=False)
 class Estimate:
     """A value and its interval `ci` = (lo, hi) of nominal coverage `level`; NaN where it could not be had."""

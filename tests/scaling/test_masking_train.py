@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trial_world import finish, ready
+from trial_world import WORDS, finish, ready
 
 from scaling.corpora.markov import ALPHABET, Markov
 from scaling.corpora.prepare import prepare
@@ -23,23 +23,6 @@ from scaling.store import Store
 from scaling.trial import Trial
 
 SOURCE = {"type": "markov", "order": 1, "symbols": 8, "n_documents": 200, "document_length": 1024}
-WORDS = [
-    "two",
-    "men",
-    "near",
-    "a",
-    "small",
-    "house",
-    "see",
-    "the",
-    "dog",
-    "run",
-    "by",
-    "many",
-    "green",
-    "trees",
-    "today",
-]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from trial_world import WORDS
 
 from scaling.architectures.transformer import Decoder, Encoder
 from scaling.corpora.order import WindowOrder, gather
@@ -24,23 +25,6 @@ from scaling.tokenizers.bpe import Bpe
 from scaling.tokenizers.byte import Byte
 from scaling.trial import Trial
 
-WORDS = [
-    "two",
-    "men",
-    "near",
-    "a",
-    "small",
-    "house",
-    "see",
-    "the",
-    "dog",
-    "run",
-    "by",
-    "many",
-    "green",
-    "trees",
-    "today",
-]
 SHAPE = Encoder(n_layer=2, d_model=16, n_head=2, seq_len=64, positions="learned")
 
 

@@ -11,6 +11,24 @@ from scaling.job_runner import JobRunner
 from scaling.store import Store
 from scaling.trial import Trial
 
+WORDS = [
+    "two",
+    "men",
+    "near",
+    "a",
+    "small",
+    "house",
+    "see",
+    "the",
+    "dog",
+    "run",
+    "by",
+    "many",
+    "green",
+    "trees",
+    "today",
+]
+
 
 def ready(trial: Trial, execution: Execution, **labels: Any) -> Planned:
     """The trial with its identity on its data; its corpus is prepared where it is not yet."""

@@ -68,7 +68,11 @@ def test_a_good_definition() -> None:
         ("decoder", "decodr", "f.yaml:2:22 architecture.type: is no known type: 'decodr' (did you mean decoder?)"),
         ("causal", "casual", "f.yaml:3:12 objective: is no known type: 'casual' (did you mean causal?)"),
         ("causal", "3", "f.yaml:3:12 objective: must be a mapping or a name, not 3"),
-        ("causal", "{mask_rate: 0.3}", "f.yaml:3:12 objective: needs a type: one of causal, contrastive, denoising, masked, masked_pairs, prefix"),
+        (
+            "causal",
+            "{mask_rate: 0.3}",
+            "f.yaml:3:12 objective: needs a type: one of causal, contrastive, denoising, masked, masked_pairs, prefix",
+        ),
         ("isoflop", "isoflops", "f.yaml:8:9 design.type: is no known type: 'isoflops' (did you mean isoflop?)"),
         ("adamw", "adamv", "f.yaml:5:19 optimizer.type: cannot be 'adamv' (did you mean adamw?)"),
         ("[0, 1e0]", "[0, -1]", "f.yaml:6:12 seeds[1]: must be at least 0, not -1"),
