@@ -29,8 +29,8 @@ def test_sizes_are_near_their_targets(log_target: float) -> None:
     target = math.exp(log_target)
     miss = abs(math.log(size(RECIPE.shape(target, build, size)) / target))
     # Depth is kept even at the price of size: three layers of width 32 and 40 have 36.9k and 57.6k parameters, two and
-    # three of width 16 have 6.1k and 9.2k, and nothing lies between: the deeper one is taken up to where its miss is the
-    # other's and the penalty of two layers for three, 1.5 apart in both.
+    # three of width 16 have 6.1k and 9.2k, and nothing lies between: the deeper one is taken up to where its miss is
+    # the other's and the penalty of two layers for three, 1.5 apart in both.
     shallow = math.log(1.5) * (1.0 + RECIPE.aspect_penalty) / 2.0
     assert miss < (math.log(1.25) if target > 18e3 else shallow + 1e-9)
 
