@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scaling.evaluate import EVAL_VERSION, HeldOutLoss
+from scaling.evaluate import HeldOutLoss, eval_row
 
 if TYPE_CHECKING:
     from scaling.trial import Trial
@@ -92,18 +92,10 @@ def signal_and_noise(small: np.ndarray, big: np.ndarray, tokens: int) -> tuple[n
     return (k * big - mean) / (k - 1), (mean - big) / (1.0 - 1.0 / k) * tokens
 
 
-def evals(run_id: str, points: Iterable[Point]) -> list[dict[str, Any]]:
+def evals(run_id: str, points: Iterable[Point]) -> list[dict[str, object]]:
     """Rows of the evals table: signal and noise of the gradient at each step where they were measured."""
     return [
-        {
-            "run_id": run_id,
-            "metric": metric,
-            "x": float(p.step),
-            "value": value,
-            "se": None,
-            "n": NOISE_BATCHES,
-            "eval_version": EVAL_VERSION,
-        }
+        eval_row(run_id, metric, float(p.step), value, None, NOISE_BATCHES)
         for p in points
         for metric, value in ((SIGNAL_METRIC, p.signal), (NOISE_METRIC, p.noise))
         if math.isfinite(value)

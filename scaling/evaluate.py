@@ -47,16 +47,17 @@ class HeldOutLoss:
     def evals(self, run_id: str) -> list[dict[str, object]]:
         """Rows of the evals table: one a document (its summed nats, n its scored tokens), one for each loss beside."""
         found = [
-            _eval(run_id, DOCUMENT_METRIC, float(document), float(nats), None, int(count))
+            eval_row(run_id, DOCUMENT_METRIC, float(document), float(nats), None, int(count))
             for document, nats, count in zip(self.documents, self.nats, self.counts, strict=True)
         ]
         for name, other in self.beside.items():
             se = other.se if math.isfinite(other.se) else None
-            found.append(_eval(run_id, BESIDE_METRIC.format(name), None, other.loss, se, int(other.counts.sum())))
+            found.append(eval_row(run_id, BESIDE_METRIC.format(name), None, other.loss, se, int(other.counts.sum())))
         return found
 
 
-def _eval(run_id: str, metric: str, x: float | None, value: float, se: float | None, n: int) -> dict[str, object]:
+def eval_row(run_id: str, metric: str, x: float | None, value: float, se: float | None, n: int) -> dict[str, object]:
+    """A row of the evals table."""
     return {
         "run_id": run_id,
         "metric": metric,

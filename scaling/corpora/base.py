@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -48,3 +49,12 @@ class Corpus(Member):
     def facts(self) -> dict[str, Any]:
         """What a reader of the statistics should know beside the counts, as JSON values; may be slow."""
         return {}
+
+
+def known_encoding(encoding: str) -> str:
+    """`encoding` where Python knows it. Raises ValueError."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(f"encoding {encoding!r} is unknown; try utf-8 or latin-1") from None
+    return encoding

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
 
-from scaling.corpora.base import Corpus, Document
+from scaling.corpora.base import Corpus, Document, known_encoding
 from scaling.corpora.hashing import derive_key
 from scaling.errors import CorpusError
 
@@ -33,11 +32,7 @@ class Local(Corpus):
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ValueError(f"encoding {encoding!r} is unknown; try utf-8 or latin-1") from None
-        return encoding
+        return known_encoding(encoding)
 
     def files(self) -> list[Path]:
         """The files read, sorted; hidden ones are left out.

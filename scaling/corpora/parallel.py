@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
 
-from scaling.corpora.base import Corpus, Document
+from scaling.corpora.base import Corpus, Document, known_encoding
 from scaling.corpora.hashing import derive_key
 from scaling.corpora.split import MIN_DOCUMENTS
 from scaling.errors import CorpusError
@@ -34,11 +33,7 @@ class Parallel(Corpus):
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ValueError(f"encoding {encoding!r} is unknown; try utf-8 or latin-1") from None
-        return encoding
+        return known_encoding(encoding)
 
     def files(self) -> tuple[Path, Path]:
         """Both files.
