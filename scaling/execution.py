@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -100,6 +101,7 @@ def choose_execution(
         attention="sdpa" if cuda else _cpu_attention(trial),
         matmul_precision="highest" if cuda else _cpu_matmul_precision(),
         threads=1,
+        compute="fp32" if trial.precision == "bf16" and not cuda and not multiplies_bf16() else None,
     )
 
 
@@ -141,6 +143,31 @@ def _cpu_matmul_precision() -> Literal["medium", "highest"]:
     finally:
         torch.set_float32_matmul_precision(before)
     return "medium" if float(error) < MEDIUM_TOLERANCE else "highest"
+
+
+@functools.cache
+def multiplies_bf16() -> bool:
+    """Whether this processor's own bf16 products are no slower than float32's.
+
+    Where it has none (any x86 without AVX-512 BF16 or AMX) they are emulated, up to a hundred times slower. Measured,
+    since no list of instruction sets is complete; either answer is right where the two are near each other.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+        for _ in range(4):
+            for dtype in best:
+                a = torch.ones(256, 64, dtype=dtype)
+                b = torch.ones(64, 256, dtype=dtype)
+                started = time.perf_counter()
+                a @ b
+                best[dtype] = min(best[dtype], time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return best[torch.bfloat16] <= 1.2 * best[torch.float32]
 
 
 def keep_freed_memory() -> None:

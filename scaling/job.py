@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.spec import Count, Frozen
-from scaling.trial import Trial
+from scaling.trial import Precision, Trial
 
 Attention = Literal["manual", "sdpa", "native"]
 """`native` is this project's kernel for short sequences on a CPU, `sdpa` torch's fused one, `manual` plain products."""
@@ -23,6 +23,8 @@ class Execution(Frozen):
     threads: Count = 1
     pack: Count = 1
     """Models of one shape trained side by side, by batched products."""
+    compute: Literal["fp32"] | None = None
+    """What a bf16 trial's products are made in where the machine has none of bf16; None: the trial's precision."""
     memory_fraction: float | None = None
     """Share of a GPU's memory that the trial may take, where several share the GPU; None: all."""
 
@@ -39,6 +41,11 @@ class Planned(Frozen):
     execution: Execution = Execution()
     keep: Literal["none", "final"] = "none"
     """Whether the weights that were scored stay in the store."""
+
+    @property
+    def compute(self) -> Precision:
+        """The precision that products are made in here."""
+        return self.execution.compute or self.trial.precision
 
     @property
     def flops(self) -> int:

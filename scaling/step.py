@@ -76,7 +76,7 @@ class StepFunction:
         self.model = trial.objective.build(trial.architecture, vocab_size, trial.seed).to(
             device=self.device, dtype=self.master
         )
-        self.model.compute_dtype = _TORCH_DTYPES[trial.precision]
+        self.model.compute_dtype = _TORCH_DTYPES[execution.compute or trial.precision]
         self.model.attention = execution.attention
         self.model.compiled = execution.compiled
         self.layout = Layout(self.model, trial.optimizer, trial.architecture)

@@ -104,15 +104,22 @@ def _probe(code: str) -> tuple[bool, str, float]:
 
 def _torch() -> list[Check]:
     code = (
-        "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0;"
-        "print(torch.__version__, '|', ', '.join(torch.cuda.get_device_name(i) for i in range(n)))"
+        "import torch; from scaling.execution import multiplies_bf16;"
+        "n = torch.cuda.device_count() if torch.cuda.is_available() else 0;"
+        "print(torch.__version__, '|', ', '.join(torch.cuda.get_device_name(i) for i in range(n)),"
+        "'|', 'yes' if n or multiplies_bf16() else '')"
     )
     ok, line, seconds = _probe(code)
     if not ok:
         return [Check("torch", "fail", f"cannot be imported: {line}")]
-    number, _, devices = (part.strip() for part in line.partition("|"))
+    number, devices, bf16 = (part.strip() for part in line.split("|"))
     gpu = devices or "none: trials run on the CPU"
-    return [Check("torch", "ok", f"{number} imports in {seconds:.1f} s"), Check("gpu", "ok", gpu)]
+    own = "products in hardware" if bf16 else "no products in hardware: float32 takes their place, as each run records"
+    return [
+        Check("torch", "ok", f"{number} imports in {seconds:.1f} s"),
+        Check("gpu", "ok", gpu),
+        Check("bf16", "ok" if bf16 else "warn", own),
+    ]
 
 
 def _ray() -> Check:

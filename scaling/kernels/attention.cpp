@@ -3,10 +3,12 @@
 //   S = scale · rot(Q) rot(K)ᵀ + bias,   P = softmax over the keys that a query may see,   O = P V
 //
 // Probabilities are never stored: the backward pass recomputes them from each row's maximum and sum, as Dao et al. 2022
-// (arXiv 2205.14135) do. Sixteen queries lie in the lanes of a vector, so that maxima and sums over keys need no step
+// (arXiv 2205.14135) do. LANES queries lie in the lanes of a vector, so that maxima and sums over keys need no step
 // across lanes, and every product is a broadcast times a vector. Keys that no query of a block may see are skipped.
 // Arithmetic is float32 whatever the type of the tensors. Not thread-parallel: one trial, one core. HEAD_WIDTH is given on
 // the compiler's command line, one library a width, so that every inner loop has a known length.
+#include <utility>
+
 #include "vectors.h"
 
 namespace {
@@ -16,7 +18,9 @@ constexpr int STRIDE = (WIDTH + LANES - 1) / LANES * LANES;  // floats from row 
 constexpr int TILE = 8;  // independent sums at once: what keeps two multiply-add units of latency four busy
 constexpr float NEVER = -1e30f;
 
-constexpr ivec LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+template <int... I>
+constexpr ivec counted(std::integer_sequence<int, I...>) { return ivec{I...}; }
+constexpr ivec LANE = counted(std::make_integer_sequence<int, LANES>());
 
 inline vec select(ivec mask, vec a, vec b) { return reinterpret_cast<vec>((mask & reinterpret_cast<ivec>(a)) | (~mask & reinterpret_cast<ivec>(b))); }
 
@@ -26,17 +30,17 @@ inline void narrow_one(float* p, float x) { *p = x; }
 inline void narrow_one(bf16* p, float x) { bf16 all[LANES]; narrow(all, splat(x)); *p = all[0]; }
 
 template <int D, int... I>
-inline void exchange(vec& a, vec& b) {
-  vec low = __builtin_shufflevector(a, b, (I & D ? 16 + I - D : I)...);
-  vec high = __builtin_shufflevector(a, b, (I & D ? 16 + I : I + D)...);
+inline void exchange(vec& a, vec& b, std::integer_sequence<int, I...>) {
+  vec low = __builtin_shufflevector(a, b, (I & D ? LANES + I - D : I)...);
+  vec high = __builtin_shufflevector(a, b, (I & D ? LANES + I : I + D)...);
   a = low, b = high;
 }
 template <int D>
-inline void exchange_all(vec* x) {
+inline void transpose(vec* x) {  // blocks of D lanes, then smaller ones
   for (int i = 0; i < LANES; i++)
-    if (!(i & D)) exchange<D, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>(x[i], x[i + D]);
+    if (!(i & D)) exchange<D>(x[i], x[i + D], std::make_integer_sequence<int, LANES>());
+  if constexpr (D > 1) transpose<D / 2>(x);
 }
-inline void transpose(vec* x) { exchange_all<8>(x), exchange_all<4>(x), exchange_all<2>(x), exchange_all<1>(x); }
 
 struct Rules {  // which keys a query may see, and what is added to its score
   int causal, window;      // window 0: all; w: |query - key| < w
@@ -129,7 +133,7 @@ inline void columns_of(const float* rows, float* out) {
   for (int p = 0; p < STRIDE; p += LANES) {
     vec x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = load(rows + i * STRIDE + p);
-    transpose(x);
+    transpose<LANES / 2>(x);
     for (int i = 0; i < LANES; i++) store(out + (p + i) * LANES, x[i]);
   }
 }
@@ -137,7 +141,7 @@ inline void rows_of(const float* columns, float* out) {
   for (int p = 0; p < STRIDE; p += LANES) {
     vec x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = load(columns + (p + i) * LANES);
-    transpose(x);
+    transpose<LANES / 2>(x);
     for (int i = 0; i < LANES; i++) store(out + i * STRIDE + p, x[i]);
   }
 }
@@ -324,7 +328,7 @@ Tensors<T> tensors(const void* q, int64_t q_row, const void* k, const void* v, i
 }  // namespace
 
 // `half`: tensors are bf16, else float32. `shape` is B, H, queries, keys. `stats` is (B, H, queries rounded up
-// to 16, 2) floats. Pointers that may be null: prefix, lengths, bias, cos, sin, dbias.
+// to 16, 2) floats, of which eight lanes use fewer. Pointers that may be null: prefix, lengths, bias, cos, sin, dbias.
 extern "C" void attention_forward(int half, const int64_t* shape, int causal, int window, const int64_t* prefix, const int64_t* lengths,
                                   const float* bias, const void* q, int64_t q_row, const void* k, const void* v, int64_t kv_row,
                                   const float* cos, const float* sin, void* out, float* stats) {

@@ -1,4 +1,4 @@
-// Sixteen float32 lanes at once, and what both kernels do with them: loads and stores of float32 and bf16, e^x.
+// Sixteen float32 lanes at once (eight where the processor's vectors are shorter), and what both kernels do with them: loads and stores of float32 and bf16, e^x.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -7,7 +7,11 @@
 
 namespace {
 
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;  // longer ones than the processor's own are kept in memory, at a tenth of the speed
+#endif
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_u __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));

@@ -19,7 +19,7 @@ from scaling.kernels.build import attention_library
 from scaling.kernels.build import pointer as _pointer
 
 LANES = 16
-"""Queries that the kernel works on at once; `stats` is padded to them."""
+"""Queries that the kernel works on at once, at most; `stats` is padded to them."""
 MAX_HEAD_WIDTH = 256
 
 _OPERATORS = library.Library("scaling", "DEF")

@@ -249,3 +249,26 @@ def test_the_kernel_is_chosen_where_it_serves_and_not_elsewhere() -> None:
     ]
     native = "native" if can_compile() is None else "manual"
     assert attention == [native, "manual", "manual", "sdpa"]
+
+
+@pytest.mark.parametrize(
+    ("own", "precision", "computed"), [(False, "bf16", "fp32"), (True, "bf16", "bf16"), (False, "fp64", "fp64")]
+)
+def test_bf16_is_computed_in_float32_where_the_processor_has_none(
+    own: bool, precision: str, computed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaling.execution.multiplies_bf16", lambda: own)
+    of = trial(precision=precision)
+    execution = choose_execution(of, 50, compile_trials=False)
+    assert planned(of, execution).compute == computed
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+    assert StepFunction(of, 50, execution).model.compute_dtype == dtypes[computed]
+    assert of.run_id("digest") == trial(precision=precision).run_id("digest")
+
+
+def test_float32_in_place_of_bf16_has_the_bits_of_float32(tmp_path: Path) -> None:
+    there, _ = run(Job(planned=(planned(trial(precision="fp32"), Execution()),)), tmp_path / "a")
+    here, _ = run(Job(planned=(planned(trial(precision="bf16"), Execution(compute="fp32")),)), tmp_path / "b")
+    assert list(there.loss) == list(here.loss)
+    assert json.loads(here.execution.iloc[0])["compute"] == "fp32"
+    assert json.loads(here.spec.iloc[0]).get("precision", "bf16") == "bf16"
