@@ -144,7 +144,7 @@ def _excess(point: Point, where: str) -> Number:
 
 
 def _series(series: Series, where: str) -> list[Number]:
-    """Free epochs, and what the last doubling of epochs did."""
+    """Free epochs, and what the last increase of epochs did."""
     name, cell = _cell(series.params, series.unique_tokens)
     level, most = series.last_change.level, series.most_epochs
     if math.isfinite(series.free_epochs):
@@ -161,7 +161,7 @@ def _series(series: Series, where: str) -> list[Number]:
             where, count, CALL, worth[1],
         ),
         Number(
-            f"last_change_{name}", f"change of the loss by the last doubling of epochs, to {most:g}, {cell}",
+            f"last_change_{name}", f"change of the loss by the last increase of epochs, to {most:g}, {cell}",
             _percent(series.last_change), str(series.status), where, count, CALL, series.reason, "%",
         ),
     ]  # fmt: skip
@@ -197,7 +197,7 @@ def _sentences(found: Repetition) -> tuple[str, ...]:
         helped = [s for s in mine if str(s.status) == CONVERGED and s.last_change.value < 0]
         vague = len(mine) - len(hurt) - len(helped)
         text.append(
-            f"N = {show(n)}: the last doubling of epochs hurt on {len(hurt)}, helped on {len(helped)} and is not"
+            f"N = {show(n)}: the last increase of epochs hurt on {len(hurt)}, helped on {len(helped)} and is not"
             f" resolved on {vague} of {len(mine)} texts."
         )
     return tuple(text)
