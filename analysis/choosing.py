@@ -29,12 +29,15 @@ from scaling.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-HOLDOUTS = ("top_decade", "budget", "size")
+HOLDOUTS = ("top_decade", "budget", "size", "unique_tokens", "epochs")
 LAWS = ("chinchilla", "power:params", "power:tokens", "power:flops", "power_floor:flops")
 DRAWS = 200
+LEAST_DRAWS = 20
 SIZE_GROUPS = 10
 """More distinct sizes than this are held out in so many groups of neighbours."""
 _DECADE = 10.0
+REPEATED = 1.2
+"""Epochs above which a run saw its text again."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,6 +148,7 @@ def choose(
     cost: str = "exact",
     level: float = 0.9,
     seed: int = 0,
+    bootstrap: int = DRAWS,
     columns: Mapping[str, str] | None = None,
     where: str | None = None,
 ) -> Choice:
@@ -153,10 +157,12 @@ def choose(
     Args:
         table: see `read_table`.
         laws: names, such as "chinchilla" or "power:flops"; see `list_laws()`.
-        holdout: "top_decade" holds out the highest decade of compute, "budget" each budget in turn, "size" each size.
+        holdout: "top_decade" holds out the highest decade of compute, "budget" each budget in turn, "size" each size,
+            "unique_tokens" each text that some run saw again, "epochs" the runs of more epochs than the geometric mean
+            of one and the most.
         count, cost: what N counts and C means.
         level: of the prediction intervals and of the differences between laws.
-        seed: of the draws.
+        bootstrap, seed: draws of each fit, and their seed.
         columns, where: see `read_table`.
 
     Raises:
@@ -166,8 +172,8 @@ def choose(
     if holdout in ("random", "kfold", "cv"):
         raise InputError(f"holdout {holdout!r}: random folds test interpolation and are not offered; use top_decade")
     check_name("holdout", holdout, HOLDOUTS)
-    if not 0.0 < level < 1.0:
-        raise InputError(f"level {level} is not between 0 and 1; 0.9 is usual")
+    if not 0.0 < level < 1.0 or bootstrap < LEAST_DRAWS:
+        raise InputError(f"level {level} must be between 0 and 1, and bootstrap {bootstrap} at least {LEAST_DRAWS}")
     chosen = {name: get_law(name) for name in dict.fromkeys(laws)}
     if not chosen:
         raise InputError("no laws to choose from; name two or more")
@@ -180,7 +186,8 @@ def choose(
         empty = tuple(Candidate(name, Status.TOO_FEW_POINTS, why) for name in chosen)
         return Choice(holdout, empty, Status.TOO_FEW_POINTS, why, clusters, level, rows)
     tried = [
-        _try(name, law, runs, _variables(law, runs, count, cost), folds, level, seed) for name, law in chosen.items()
+        _try(name, law, runs, _variables(law, runs, count, cost), folds, level, seed, bootstrap)
+        for name, law in chosen.items()
     ]
     known = sorted(
         (t for t in tried if math.isfinite(t.record.log_rmse)), key=lambda t: (t.record.log_rmse, t.record.aicc)
@@ -203,6 +210,10 @@ def _folds(runs: Runs, params: Array, flops: Array, holdout: str) -> tuple[list[
                 [],
                 f"all runs lie within one decade of compute ({flops.max() / flops.min():.3g}×): none are below it",
             )
+    elif holdout in ("unique_tokens", "epochs"):
+        groups, why = _repeated(runs, holdout)
+        if why:
+            return [], why
     elif holdout == "budget":
         groups = [np.flatnonzero(runs.budget == k) for k in np.unique(runs.budget)]
     else:
@@ -211,7 +222,7 @@ def _folds(runs: Runs, params: Array, flops: Array, holdout: str) -> tuple[list[
             # Grids that follow the optimum hold a size once: neighbours are held out together.
             sizes = sizes * SIZE_GROUPS // (sizes.max() + 1)
         groups = [np.flatnonzero(sizes == k) for k in np.unique(sizes)]
-    if holdout != "top_decade" and len(groups) < 3:
+    if holdout in ("budget", "size") and len(groups) < 3:
         return [], f"{len(groups)} groups by {holdout}; holding one out needs three"
     folds = []
     for test in groups:
@@ -219,6 +230,20 @@ def _folds(runs: Runs, params: Array, flops: Array, holdout: str) -> tuple[list[
         if train.size:
             folds.append(_Fold(train, test))
     return folds, "" if folds else "every run shares a lineage with the held-out ones"
+
+
+def _repeated(runs: Runs, holdout: str) -> tuple[list[NDArray[np.intp]], str]:
+    """The runs of each text that was seen again, or all those of many epochs; or none, and why."""
+    if not runs.has("unique_tokens"):
+        return [], "the table has no unique_tokens"
+    unique = runs.variable("unique_tokens")
+    epochs = runs.tokens / unique
+    if not (epochs > REPEATED).any():
+        return [], "no run saw its text again"
+    if holdout == "epochs":
+        return [np.flatnonzero(epochs > max(REPEATED, math.sqrt(float(epochs.max())) * (1 + 1e-9)))], ""
+    texts = np.unique(unique[epochs > REPEATED])
+    return [np.flatnonzero(unique == u) for u in texts], ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +263,14 @@ def _variables(law: Law, runs: Runs, count: str, cost: str) -> dict[str, Array]:
 
 
 def _try(
-    name: str, law: Law, runs: Runs, data: Mapping[str, Array], folds: Sequence[_Fold], level: float, seed: int
+    name: str,
+    law: Law,
+    runs: Runs,
+    data: Mapping[str, Array],
+    folds: Sequence[_Fold],
+    level: float,
+    seed: int,
+    draws: int,
 ) -> _Tried:
     missing = [v for v in law.variables if v not in data]
     nothing = np.empty(0)
@@ -249,7 +281,8 @@ def _try(
     log_loss = np.log(runs.loss)
     predicted, drawn, inside, status, reason = [], [], [], Status.CONVERGED, ""
     for k, fold in enumerate(folds):
-        found, resamples = _fitted(law, runs.take(fold.train), {v: x[fold.train] for v, x in data.items()}, seed + k)
+        trained = {v: x[fold.train] for v, x in data.items()}
+        found, resamples = _fitted(law, runs.take(fold.train), trained, seed + k, draws)
         if not found.usable:
             return _Tried(Candidate(name, found.status, found.reason), nothing, nothing, nothing, math.nan)
         if found.status is not Status.CONVERGED:
@@ -283,10 +316,10 @@ def _try(
     return _Tried(record, np.concatenate(predicted), np.concatenate(drawn, axis=1), observed, sigma)
 
 
-def _fitted(law: Law, runs: Runs, data: Mapping[str, Array], seed: int) -> tuple[Estimated, Resamples]:
+def _fitted(law: Law, runs: Runs, data: Mapping[str, Array], seed: int, draws: int) -> tuple[Estimated, Resamples]:
     """The law fitted to training runs and to draws of them, by Huber's loss."""
     scheme = choose_scheme(runs.lineage, None, "auto")
-    resamples = resample(runs.lineage, draws=DRAWS, seed=seed, scheme=scheme)
+    resamples = resample(runs.lineage, draws=draws, seed=seed, scheme=scheme)
     return estimate_law(law, {v: data[v] for v in law.variables}, runs.loss, "huber_log", resamples), resamples
 
 

@@ -22,8 +22,8 @@ from analysis.laws.smooth import Derivatives, SmoothLaw
 class Bounded(SmoothLaw):
     """N parameters, D tokens seen, U unique tokens among them, L nats per token.
 
-    While h is far below 1 everywhere, only (L0 − E) a, (L0 − E) b and (L0 − E) c can be told: L0 needs rows that have
-    hardly learnt.
+    U is at most D: a run that stops within its first pass has seen no more. While h is far below 1 everywhere, only
+    (L0 − E) a, (L0 − E) b and (L0 − E) c can be told: L0 needs rows that have hardly learnt.
     """
 
     name: ClassVar[str] = "bounded"
@@ -76,7 +76,8 @@ class Bounded(SmoothLaw):
 
     def respond(self, p: Mapping[str, Any], x: Mapping[str, Any]) -> Derivatives:
         """See `SmoothLaw.respond`."""
-        log_n, log_d, log_u = (np.log(x[v]) for v in self.variables)
+        log_n, log_d = np.log(x["params"]), np.log(x["tokens"])
+        log_u = np.log(np.minimum(x["unique_tokens"], x["tokens"]))
         size, data = np.exp(-p["alpha"] * log_n), np.exp(-p["beta"] * log_d)
         over = np.exp(p["gamma"] * log_n - p["delta"] * log_u)
         h = p["a"] * size + p["b"] * data + p["c"] * over

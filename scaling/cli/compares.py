@@ -94,7 +94,10 @@ def choose(
         typer.Option("--law", metavar="LIST", help="Laws to compare [default: chinchilla and the power laws]."),
     ] = None,
     holdout: Annotated[
-        str, typer.Option(metavar="NAME", help="Held out: top_decade of compute, each budget, or each size.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Held out: top_decade of compute; each budget, size or unique_tokens; epochs."
+        ),
     ] = "top_decade",
     count: o.Count = "total",
     cost: o.Cost = "exact",
