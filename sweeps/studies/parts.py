@@ -21,6 +21,8 @@ from sweeps.studies.base import Options, Study
 from sweeps.studies.kaplan_parts.base import LEVEL, Finding, Measured, Part, Scope, one_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweeps.definition import Sweep
 
 SWEEPS = Path(__file__).resolve().parent.parent
@@ -196,8 +198,7 @@ def _runs_of(sweep: Sweep, store: Path) -> RunsOf:
     rows = opened.rows()
     trials = [w.trial for w in expand(sweep)]
     file = f"sweep-{_short(sweep)}.yaml"
-    data = {(t.corpus.type, t.tokenizer.type) for t in trials}
-    if not data & set(zip(rows.corpus, rows.tokenizer, strict=True)):
+    if not touched(sweep, rows):
         return RunsOf(sweep, file, tuple(f"run {i}" for i in range(len(trials))), {}, {}, "", {})
     digest = prepare_sweep(sweep).digest
     wanted = tuple(t.run_id(digest) for t in trials)
@@ -216,6 +217,11 @@ def _runs_of(sweep: Sweep, store: Path) -> RunsOf:
         where,
         _facts(mine[mine.status == "finished"]),
     )
+
+
+def touched(sweep: Sweep, rows: pd.DataFrame) -> bool:
+    """Whether any row is of a sweep's kind of text and tokenizer: if not, neither need be prepared to know its runs."""
+    return bool(((rows.corpus == sweep.corpus.type) & (rows.tokenizer == sweep.tokenizer.type)).any())
 
 
 def _short(sweep: Sweep) -> str:

@@ -73,6 +73,7 @@ def entries(options: Options) -> dict[float, ledger.Prediction]:
     return {e.target.flops: e for e in ledger.predictions(Store.open(options.out / "store"))}
 
 
+@pytest.mark.slow
 def test_every_rung_is_predicted_from_those_below_before_its_runs_begin(options: Options) -> None:
     """And the predictions of a law's own runs are right; a second call registers and trains nothing."""
     assert train(family(options), options)
@@ -103,6 +104,7 @@ def test_every_rung_is_predicted_from_those_below_before_its_runs_begin(options:
     assert len(Store.open(options.out / "store").rows()) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_rung_that_is_trained_first_is_never_predicted(options: Options) -> None:
     mine = family(options)
     run_sweep(mine.file, options.out / "store", overrides=["design.budgets=[6.3e12]"], serial=True, quiet=True)
@@ -115,6 +117,7 @@ def test_a_rung_that_is_trained_first_is_never_predicted(options: Options) -> No
     assert 6.3e12 not in entries(options)
 
 
+@pytest.mark.slow
 def test_a_rung_above_that_is_trained_first_leaves_those_below_without(options: Options) -> None:
     """Its loss would bound theirs."""
     mine = family(options)

@@ -73,7 +73,8 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None, tuning: Sequ
     from analysis.frontiers import frontier
 
     where, runs = scope.where(*arm.sweeps), scope.runs(*arm.sweeps)
-    found = frontier(runs, counts=COUNTS, costs=COSTS, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed)
+    costs = COSTS if scope.scale != "smoke" else (COST,)
+    found = frontier(runs, counts=COUNTS, costs=costs, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed)
     law = scope.fit("chinchilla", where)
     chosen = found.find(count=COUNT, cost=COST)
     numbers = [

@@ -21,7 +21,7 @@ from sweeps.run import prepare_sweep
 from sweeps.studies.base import Options
 from sweeps.studies.closed_loop import Forecast, forecast, outcomes, register, standing
 from sweeps.studies.kaplan_parts.base import LEVEL
-from sweeps.studies.parts import DRAWS, launch
+from sweeps.studies.parts import DRAWS, launch, touched
 
 if TYPE_CHECKING:
     from sweeps.studies.closed_loop import Outcome
@@ -128,7 +128,7 @@ def targets(family: Family, store: Path) -> list[Target]:
     opened = Store.open(store)
     made = {o.entry.target.flops: o for o in outcomes(store) if o.entry.sweep == family.main.name}
     refused = refusals(store.parent).get(family.main.name, {})
-    trained = _trained(opened)
+    trained = _trained(opened) if touched(family.main, opened.rows()) else set()
     found = []
     for flops in family.targets:
         reason = refused.get(f"{flops:g}", "")
@@ -221,8 +221,9 @@ def _trained(store: Store) -> set[str]:
 
 def _ready(family: Family, store: Path) -> bool:
     """Whether every rung's runs are there."""
-    done: Mapping[str, str] = Store.open(store).done()
-    return bool(done) and family.runs(family.budgets) <= set(done)
+    opened = Store.open(store)
+    done: Mapping[str, str] = opened.done()
+    return touched(family.main, opened.rows()) and family.runs(family.budgets) <= set(done)
 
 
 class Clock:
