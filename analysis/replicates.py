@@ -35,6 +35,16 @@ class Pooled:
             return math.nan
         return student(self.dof, level) * self.sd * math.sqrt(variance)
 
+    def estimate(self, level: float) -> Estimate:
+        """The standard deviation with its interval for normal noise, by χ² on `dof` degrees of freedom."""
+        from scipy.special import chdtri
+
+        if self.dof < 1:
+            return Estimate.missing(level)
+        tails = (0.5 - 0.5 * level, 0.5 + 0.5 * level)
+        lo, hi = (self.sd * math.sqrt(self.dof / float(chdtri(self.dof, p))) for p in tails)
+        return Estimate(self.sd, (lo, hi), level)
+
 
 def student(dof: float, level: float) -> float:
     """The t beyond which 1 − level of Student's distribution lies, both sides together."""

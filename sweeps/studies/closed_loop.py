@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.predictions import SURFACES, predict
 from analysis.scoring import score
 from analysis.types import Estimate, Prediction, Status, jsonable
+from analysis.where import select_rows
 from scaling import ledger
 from scaling.errors import InputError, ScalingError
 from scaling.provenance import version
@@ -33,6 +35,8 @@ class Forecast:
     target: Prepared | None
     reason: str = ""
     overrides: tuple[str, ...] = ()
+    where: str = ""
+    """The filter of the rows it rests on."""
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -47,13 +51,15 @@ def rows_of(sweep: Sweep) -> str:
     return f"sweep == '{sweep.name}'"
 
 
-def best_at(store: Path, where: str, flops: float, *, level: float = 0.9, runs_averaged: int = 1) -> Prediction:
+def best_at(
+    store: Path, where: str, flops: float, *, level: float = 0.9, runs_averaged: int = 1, bootstrap: int = 1000
+) -> Prediction:
     """The optimum at `flops` by the parametric fit, or by variable projection where that fails."""
     found = None
     for approach in SURFACES:
         found = predict(
             store, flops=flops, approach=approach, count=COUNT, cost=COST, level=level,
-            where=where, runs_averaged=runs_averaged,
+            where=where, runs_averaged=runs_averaged, bootstrap=bootstrap,
         )  # fmt: skip
         if found.loss.known and found.params.known:
             return found
@@ -61,21 +67,41 @@ def best_at(store: Path, where: str, flops: float, *, level: float = 0.9, runs_a
     return found
 
 
-def forecast(store: Path, sweep_file: Path, flops: float, *, level: float = 0.9) -> Forecast:
+def forecast(
+    store: Path,
+    sweep_file: Path,
+    flops: float,
+    *,
+    level: float = 0.9,
+    where: str | None = None,
+    seeds: Sequence[int] = (),
+    bootstrap: int = 1000,
+) -> Forecast:
     """Predicts the optimum of `sweep_file`'s recipe at `flops` from its rows in `store`, and plans the run there.
 
     The loss is predicted for the very run that will be trained: its shape is the nearest the recipe has to N*.
+
+    Args:
+        store: the rows.
+        sweep_file: an isoFLOP sweep.
+        flops: the budget.
+        level: of the intervals.
+        where: rows the fit rests on; the sweep's own where it is left out.
+        seeds: of the runs to be trained, whose mean loss is predicted; the sweep's own where left out.
+        bootstrap: draws behind the intervals.
     """
     sweep = load_sweep(sweep_file)
-    optimum = best_at(store, rows_of(sweep), flops, level=level)
+    where = where or rows_of(sweep)
+    optimum = best_at(store, where, flops, level=level, bootstrap=bootstrap)
     if not (optimum.loss.known and optimum.params.known):
-        return Forecast(flops, None, None, f"no prediction: the fit is {optimum.status}, {optimum.reason}")
-    overrides = target_overrides(sweep, flops, optimum.params.value)
+        reason = f"no prediction: the fit is {optimum.status}, {optimum.reason}"
+        return Forecast(flops, None, None, reason, where=where)
+    overrides = target_overrides(sweep, flops, optimum.params.value, seeds)
     try:
         target = prepare_sweep(sweep_file, overrides)
     except ScalingError as error:
         reason = f"N* = {optimum.params.value:.3g} cannot be trained at {flops:.3g} FLOPs: {error}"
-        return Forecast(flops, None, None, reason)
+        return Forecast(flops, None, None, reason, where=where)
     trial = target.wanted[0].trial
     size = trial.objective.params(trial.architecture, target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
     there = predict(
@@ -86,20 +112,32 @@ def forecast(store: Path, sweep_file: Path, flops: float, *, level: float = 0.9)
         count=COUNT,
         cost=COST,
         level=level,
-        where=rows_of(sweep),
+        where=where,
         runs_averaged=len(target.wanted),
+        bootstrap=bootstrap,
     )
     made = replace(optimum, loss=there.loss, mean_loss=there.mean_loss)
-    return Forecast(flops, made, target, overrides=overrides)
+    return Forecast(flops, made, target, overrides=overrides, where=where)
 
 
-def target_overrides(sweep: Sweep, flops: float, params: float) -> tuple[str, ...]:
-    """The settings that turn an isoFLOP sweep into the one run at its predicted optimum."""
+def target_overrides(sweep: Sweep, flops: float, params: float, seeds: Sequence[int] = ()) -> tuple[str, ...]:
+    """The settings that turn an isoFLOP sweep into the one run (or one a seed) at its predicted optimum."""
     return (
         f"name={sweep.name}-prediction",
         f"design.budgets=[{flops:.6g}]",
         f"design.sizes={{params: [{params:.4g}], count: {COUNT}}}",
+        *([f"seeds={list(seeds)}"] if seeds else []),
     )
+
+
+def standing(store: Path, sweep_file: Path, flops: float, *, seeds: Sequence[int] = ()) -> Forecast | None:
+    """The forecast that an earlier call registered for this budget, so that it is trained and not made anew."""
+    sweep = load_sweep(sweep_file)
+    for entry in ledger.predictions(Store.open(store)):
+        if entry.sweep == sweep.name and entry.target.flops == flops and entry.predicted.params is not None:
+            overrides = target_overrides(sweep, flops, entry.predicted.params.value, seeds)
+            return Forecast(flops, None, prepare_sweep(sweep_file, overrides), "registered before", overrides)
+    return None
 
 
 def register(store_path: Path, sweep_file: Path, made: Forecast) -> str | None:
@@ -115,8 +153,9 @@ def register(store_path: Path, sweep_file: Path, made: Forecast) -> str | None:
         if set(entry.target.run_ids) == set(made.run_ids):
             return entry.id
     sweep = load_sweep(sweep_file)
+    where = made.where or rows_of(sweep)
     rows = store.rows()
-    fitted = rows[(rows.sweep == sweep.name) & (rows.status == "finished")]
+    fitted = rows[select_rows(rows, where) & (rows.status == "finished")]
     trial = made.target.wanted[0].trial
     size = trial.objective.params(trial.architecture, made.target.vocab_size).by_name(COUNT)  # type: ignore[arg-type]
     optimum = made.prediction
@@ -135,7 +174,7 @@ def register(store_path: Path, sweep_file: Path, made: Forecast) -> str | None:
             "fitted_on": ledger.FittedOn.of(fitted.run_id),
             "approach": optimum.approach,
             "law": "chinchilla",
-            "command": f'scaling predict STORE --flops {made.flops:g} --count {COUNT} --where "{rows_of(sweep)}"',
+            "command": f'scaling predict STORE --flops {made.flops:g} --count {COUNT} --where "{where}"',
             "version": version(),
         },
     )

@@ -123,12 +123,12 @@ def _frontier(store: Path, family: Family) -> FrontierSet:
 
 
 def _forecast(store: Path, family: Family, options: Options) -> Forecast:
-    from sweeps.studies.closed_loop import Forecast, forecast, register
+    from sweeps.studies.closed_loop import Forecast, forecast, register, standing
 
     flops = TARGET_FACTOR * family.top_budget
-    standing = _standing(store, family, flops)
-    if standing is not None:
-        return standing
+    before = standing(store, family.sweep_file, flops)
+    if before is not None:
+        return before
     made = forecast(store, family.sweep_file, flops, level=LEVEL)
     if made.prediction is None:
         options.say(f"{family.name}: {made.reason}")
@@ -136,21 +136,6 @@ def _forecast(store: Path, family: Family, options: Options) -> Forecast:
     identity = register(store, family.sweep_file, made)
     options.say(f"{family.name}: registered prediction {identity}: loss {made.prediction.loss!r} at {flops:.3g} FLOPs")
     return made
-
-
-def _standing(store: Path, family: Family, flops: float) -> Forecast | None:
-    """The forecast that an earlier call registered for this budget, so that it is trained and not made anew."""
-    from scaling import ledger
-    from sweeps.run import prepare_sweep
-    from sweeps.studies.closed_loop import Forecast, target_overrides
-
-    for entry in ledger.predictions(Store.open(store)):
-        if entry.sweep == family.sweep_name and entry.target.flops == flops and entry.predicted.params is not None:
-            from sweeps.definition import load_sweep
-
-            overrides = target_overrides(load_sweep(family.sweep_file), flops, entry.predicted.params.value)
-            return Forecast(flops, None, prepare_sweep(family.sweep_file, overrides), "registered before", overrides)
-    return None
 
 
 def _results(

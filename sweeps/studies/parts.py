@@ -7,19 +7,22 @@ all there is said to be not yet measured.
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scaling.provenance import environment, version
 from scaling.store import Store, compact
+from sweeps.include import FIELD as INCLUDE
 from sweeps.studies.base import Options, Study
-from sweeps.studies.kaplan_parts.base import LEVEL, Measured, Part, Scope, one_of
+from sweeps.studies.kaplan_parts.base import LEVEL, Finding, Measured, Part, Scope, one_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweeps.definition import Sweep
 
 SWEEPS = Path(__file__).resolve().parent.parent
@@ -45,9 +48,9 @@ class PartsStudy(Study):
         options.out.mkdir(parents=True, exist_ok=True)
         store = options.out / "store"
         sweeps = {name: _sweep(self.name, name, options) for part in self.members for name in part.sweeps}
-        for names in _launches([p for p in self.members if p.name in chosen]):
+        for part, names in _launches([p for p in self.members if p.name in chosen]):
             left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
-            if not _run([sweeps[n] for n in names], store, options, left):
+            if not self.train(part, {n: sweeps[n] for n in names}, options, left):
                 reason = "time ran out; call again to go on"
                 return {"study": self.name, "scale": options.scale, "complete": False, "reason": reason}
         Store.create(store)
@@ -61,6 +64,10 @@ class PartsStudy(Study):
 
         write_page(options.out, result, template=self.template, first=self.first, published=self.compared)
         return result
+
+    def train(self, part: Part, sweeps: Mapping[str, Sweep], options: Options, seconds: float | None) -> bool:
+        """Makes what is missing of a part's sweeps, by name; False where time ran out first."""
+        return launch(list(sweeps.values()), options, seconds)
 
     def _results(self, options: Options, store: Path, runs: dict[str, RunsOf]) -> dict[str, Any]:
         """What fits.json holds: every part with its state, and what it found where it is measured."""
@@ -120,39 +127,59 @@ class RunsOf:
 
 
 def _sweep(study: str, name: str, options: Options) -> Sweep:
-    """The sweep as the study's folder has it, where it is put at the first call."""
+    """The sweep as the study's folder has it, where it is put at the first call with what it includes."""
     from sweeps.definition import load_sweep
 
     source = SWEEPS / f"{study}-{name}-{options.scale}.yaml"
     target = options.out / f"sweep-{name}.yaml"
+    text, included = _shipped(source, study, options.scale)
+    for other in included:
+        _sweep(study, other, options)
     if not target.exists():
-        shutil.copyfile(source, target)
-    elif target.read_bytes() != source.read_bytes():
+        target.write_text(text)
+    elif target.read_text() != text:
         options.say(f"{target} is not {source.name} as it is shipped; what stands in the folder is used")
     return load_sweep(target)
 
 
-def _launches(parts: Sequence[Part]) -> list[list[str]]:
-    """The sweeps that are launched together, in order: a part's own with those that it uses, none twice."""
+def _shipped(source: Path, study: str, scale: str) -> tuple[str, list[str]]:
+    """A sweep file's text as a study's folder holds it, and the sweeps of the study that it includes.
+
+    There every file is called sweep-<sweep>.yaml, so that is what the line that includes one says.
+    """
+    included: list[str] = []
+
+    def renamed(found: re.Match[str]) -> str:
+        included.append(found[1])
+        return f"sweep-{found[1]}.yaml"
+
+    lines = source.read_text().splitlines(keepends=True)
+    name = re.compile(rf"\b{re.escape(study)}-([a-z0-9-]+)-{re.escape(scale)}\.yaml")
+    text = "".join(name.sub(renamed, line) if line.startswith(f"{INCLUDE}:") else line for line in lines)
+    return text, included
+
+
+def _launches(parts: Sequence[Part]) -> list[tuple[Part, list[str]]]:
+    """Parts in the order of training, each with its own sweeps and those that it uses, none twice."""
     seen: set[str] = set()
     found = []
-    for part in parts:
+    for part in sorted(parts, key=lambda p: p.last):
         names = [n for n in part.needs if n not in seen]
         seen.update(names)
-        if names:
-            found.append(names)
+        if names or part.last:
+            found.append((part, names))
     return found
 
 
-def _run(sweeps: Sequence[Sweep], store: Path, options: Options, seconds: float | None) -> bool:
-    """Runs what is missing of some sweeps; False where time ran out first."""
+def launch(sweeps: Sequence[Sweep], options: Options, seconds: float | None) -> bool:
+    """Runs what is missing of some sweeps, together; False where time ran out first."""
     from sweeps.run import run_sweeps
 
     if seconds is not None and seconds <= 0:
         return False
     outcomes = run_sweeps(
         sweeps,
-        store,
+        options.out / "store",
         workers=options.workers,
         serial=options.serial,
         quiet=options.quiet,
@@ -171,8 +198,7 @@ def _runs_of(sweep: Sweep, store: Path) -> RunsOf:
     rows = opened.rows()
     trials = [w.trial for w in expand(sweep)]
     file = f"sweep-{_short(sweep)}.yaml"
-    corpora = {t.corpus.type for t in trials}
-    if len(rows) == 0 or not rows.corpus.isin(corpora).any():
+    if not touched(sweep, rows):
         return RunsOf(sweep, file, tuple(f"run {i}" for i in range(len(trials))), {}, {}, "", {})
     digest = prepare_sweep(sweep).digest
     wanted = tuple(t.run_id(digest) for t in trials)
@@ -191,6 +217,11 @@ def _runs_of(sweep: Sweep, store: Path) -> RunsOf:
         where,
         _facts(mine[mine.status == "finished"]),
     )
+
+
+def touched(sweep: Sweep, rows: pd.DataFrame) -> bool:
+    """Whether any row is of a sweep's kind of text and tokenizer: if not, neither need be prepared to know its runs."""
+    return bool(((rows.corpus == sweep.corpus.type) & (rows.tokenizer == sweep.tokenizer.type)).any())
 
 
 def _short(sweep: Sweep) -> str:
@@ -232,7 +263,8 @@ def _part_json(part: Part, scope: Scope, runs: dict[str, RunsOf]) -> dict[str, A
         "uses": list(part.uses),
         "limits": list(part.limits),
     }
-    if lacking:
-        return {**stated, "state": "not_measured", "reason": f"missing: {'; '.join(lacking)}", "numbers": [],
-                "pictures": [], "says": [], "detail": {}}  # fmt: skip
+    reason = f"missing: {'; '.join(lacking)}" if lacking else part.missing(scope)
+    if reason:
+        nothing = Finding().to_json()
+        return {**stated, "state": "not_measured", "reason": reason, **nothing}
     return jsonable({**stated, "state": "measured", "reason": "", **part.measure(scope).to_json()})

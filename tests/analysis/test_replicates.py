@@ -34,6 +34,14 @@ def test_intervals_of_geometric_means_cover():
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
 
 
+def test_intervals_of_standard_deviations_are_those_of_chi_squared():
+    """χ² on 10 degrees of freedom has its 5 % tails beyond 3.940 and 18.307 (tabled)."""
+    found = Pooled(2.0, 10).estimate(0.9)
+    assert found.value == 2.0
+    assert found.ci == pytest.approx((2.0 * math.sqrt(10 / 18.307), 2.0 * math.sqrt(10 / 3.940)), rel=1e-4)
+    assert not Pooled(math.nan, 0).estimate(0.9).known
+
+
 def test_runs_of_one_recipe_differ_by_their_seed_alone():
     rows = [store_row("a", 1e4, 1e6, 2.0, seed=0), store_row("b", 1e4, 1e6, 2.1, seed=1)]
     rows += [store_row("c", 1e4, 1e6, 2.0, lr=0.001), store_row("d", 1e4, 2e6, 2.0), store_row("e", 2e4, 1e6, 2.0)]

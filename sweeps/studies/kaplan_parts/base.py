@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,13 +68,31 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of the page, cells as text (Markdown): what has more than one value a line; `detail` has its numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return jsonable(dict(vars(self)))
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a part found: numbers, figures, sentences that say what they mean, and the analysis as it came (JSON)."""
 
     numbers: tuple[Number, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
     says: tuple[str, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def saying(self, *text: str) -> Finding:
+        """The same, and these sentences."""
+        return replace(self, says=(*self.says, *text))
 
     def to_json(self) -> dict[str, Any]:
         """All fields, plain."""
@@ -101,6 +119,11 @@ class Scope:
     level: float = LEVEL
     seed: int = 0
     handed_on: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The study's."""
+        return self.figures.parent
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -165,11 +188,17 @@ class Part(ABC):
     """Sweeps of other parts that it needs as well."""
     limits: ClassVar[tuple[str, ...]] = ()
     """What this scale cannot settle of it, and why."""
+    last: ClassVar[bool] = False
+    """Trained after all others, whatever its place on the page."""
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Every sweep whose runs it needs."""
         return (*self.sweeps, *self.uses)
+
+    def missing(self, scope: Scope) -> str:
+        """Why there is nothing to measure although every run of its sweeps is there; "" where there is something."""
+        return ""
 
     @abstractmethod
     def measure(self, scope: Scope) -> Finding:

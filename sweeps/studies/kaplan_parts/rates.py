@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.hyperparameters import HyperparameterFit
 
 
@@ -29,11 +31,7 @@ class Rates(Part):
 
         where = scope.where("rates")
         rows = scope.rows("rates", extra="status == 'finished'")
-        size, horizon = rows[f"params_{COUNT}"], rows.budget.fillna(rows.tokens)
-        # Whole steps of another batch make slightly other tokens of one budget: they are one cell.
-        tokens = rows.groupby([size, horizon]).tokens.transform("median")
-        columns = {"params": size, "tokens": tokens, "flops": rows.flops_exact}
-        table = rows[["run_id", "lineage", "lr", "batch_tokens", "loss"]].assign(**columns)
+        table = cells_of_budgets(rows)
         found = fit_hyperparameters(
             table, lr="params", batch="params", bootstrap=scope.bootstrap, level=scope.level,
             seed=scope.seed,
@@ -58,6 +56,17 @@ class Rates(Part):
         interior = sum(str(c.status) == CONVERGED for c in found.cells)
         text = [f"{interior} of {len(found.cells)} sizes have their optimum inside the grid."]
         return Finding(numbers=tuple(numbers), says=tuple(text), detail={"hyperparameters": found})
+
+
+def cells_of_budgets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Store rows as `fit_hyperparameters` takes them: settings of one size and budget have one D.
+
+    Whole steps of another batch make slightly other tokens of one budget: they are one cell.
+    """
+    size, horizon = rows[f"params_{COUNT}"], rows.budget.fillna(rows.tokens)
+    tokens = rows.groupby([size, horizon]).tokens.transform("median")
+    columns = {"params": size, "tokens": tokens, "flops": rows.flops_exact}
+    return rows[["run_id", "lineage", "lr", "batch_tokens", "loss"]].assign(**columns)
 
 
 def _logarithmic(scope: Scope, found: HyperparameterFit, where: str) -> list[Number]:

@@ -1,0 +1,60 @@
+"""Hoffmann et al. 2022 (arXiv 2203.15556) done thoroughly at small scale: frontiers, and a ledger of predictions.
+
+Every rung of a family's isoFLOP sweep is predicted from those below it before it is trained, and so is a run at ten
+times the largest budget; seeds, tuning, collapse of curves and trunks say what the frontiers are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sweeps.studies.base import Options
+from sweeps.studies.frontier_parts import PARTS
+from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.parts import PartsStudy
+
+if TYPE_CHECKING:
+    from sweeps.definition import Sweep
+    from sweeps.studies.parts import RunsOf
+
+
+class Frontier(PartsStudy):
+    """See the module."""
+
+    name = "frontier"
+    summary = "compute-optimal frontiers by every approach, each rung predicted before it is trained, up to 10x beyond"
+    source = "Hoffmann et al. 2022 (arXiv 2203.15556)"
+    members: ClassVar[tuple[Part, ...]] = PARTS
+    parts: ClassVar[tuple[str, ...]] = tuple(p.name for p in PARTS)
+    first = "decoder"
+    template = "frontier.md.jinja"
+    compared = "published"
+
+    def train(self, part: Part, sweeps: Mapping[str, Sweep], options: Options, seconds: float | None) -> bool:
+        """See `PartsStudy.train`; families are trained rung by rung, with forecasts between."""
+        from sweeps.studies.frontier_parts.predictions import ARMS
+        from sweeps.studies.frontier_parts.rolling import Clock, Family, train, train_beyond
+
+        families = {a.main: Family.of(options.out, a.main, a.repeats, options.scale) for a in ARMS}
+        clock = Clock(seconds)
+        if part.name == "predictions":
+            return train_beyond(list(families.values()), options, seconds)
+        if part.name in families:
+            family = families[part.name]
+            if not train(family, options, seconds):
+                return False
+            own = {family.main.name, *(s.name for s in family.repeats)}
+            sweeps = {name: s for name, s in sweeps.items() if s.name not in own}
+        return super().train(part, sweeps, options, clock.left) if sweeps else True
+
+    def _results(self, options: Options, store: Path, runs: dict[str, RunsOf]) -> dict[str, Any]:
+        """See `PartsStudy`; complete where every forecast has met its runs as well."""
+        from sweeps.studies.frontier_parts.predictions import complete
+
+        found = super()._results(options, store, runs)
+        return {**found, "complete": found["complete"] and complete(found["parts"]["predictions"])}
+
+
+STUDY = Frontier()

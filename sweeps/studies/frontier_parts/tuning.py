@@ -1,0 +1,121 @@
+"""Learning rate and batch: the best of each size at one budget and again at another; laws; the recipe's gaps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sweeps.studies.frontier_parts.decoder import TUNING
+from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
+from sweeps.studies.kaplan_parts.rates import cells_of_budgets
+
+if TYPE_CHECKING:
+    from analysis.checks.tuning import TuningGaps
+    from analysis.hyperparameters import HyperparameterFit
+
+CALL = "analysis.fit_hyperparameters(rows, lr='params_tokens', batch='tokens')"
+GAPS = "analysis.checks.tuning.tuning_gaps(Subject(rows), used=recipe)"
+
+
+class Tuning(Part):
+    """See the module."""
+
+    name = "tuning"
+    title = "Learning rate and batch"
+    question = (
+        "Which learning rate and batch are best at each size and budget, how do they move with N and D, and how much"
+        " loss does the recipe leave at each rung, by which the frontier may be tilted?"
+    )
+    design = (
+        "The decoder's sizes at one budget, rate × batch about the recipe's, the rate following each batch by the"
+        " recipe; two sizes on either side of the centre again at a budget 6.4 times as large. The optimum of a cell is"
+        " that of a quadratic in ln rate and ln batch; one at the edge of its grid is not shown to be the best and is"
+        " left out of the laws."
+    )
+    sweeps = TUNING
+    limits = (
+        "One seed a setting: the surface's residuals are the noise, and optima of flat surfaces are known to a factor.",
+        "Seven cells, two budgets: the laws are descriptions of this range, and N and D are told apart by the two sizes"
+        " that were tried at both budgets alone.",
+        "Warmup, β2, weight decay and shape stay the recipe's.",
+    )
+
+    def measure(self, scope: Scope) -> Finding:
+        """See `Part.measure`."""
+        from analysis.hyperparameters import fit_hyperparameters
+
+        where = scope.where(*self.sweeps)
+        table = cells_of_budgets(scope.rows(*self.sweeps, extra="status == 'finished'"))
+        found = fit_hyperparameters(
+            table, lr="params_tokens", batch="tokens", bootstrap=scope.bootstrap, level=scope.level, seed=scope.seed
+        )
+        numbers = _optima(found, where)
+        for law, label in ((found.lr, "rate"), (found.batch, "batch")):
+            if law is not None:
+                wanted = {p: (f"{label}_{p}", f"{p} of the law of the best {label}") for p in law.params}
+                numbers += of_fit(law, wanted, where, command=CALL)
+        gaps = _recipe_gaps(scope, self.sweeps)
+        numbers += _gaps(gaps, where, scope.level)
+        interior = sum(str(c.status) == CONVERGED for c in found.cells)
+        text = [f"{interior} of {len(found.cells)} cells have their optimum inside the grid."]
+        text += [f"No law of the best {n}: {why}." for n, why in _lawless(found)]
+        return Finding(numbers=tuple(numbers), says=tuple(text), detail={"hyperparameters": found, "gaps": gaps})
+
+
+def _optima(found: HyperparameterFit, where: str) -> list[Number]:
+    numbers = []
+    for c in found.cells:
+        cell = f"N = {show(c.params)}, D = {show(c.tokens)}"
+        for name, value, unit in (("lr", c.lr, ""), ("batch", c.batch_tokens, "tokens")):
+            numbers.append(
+                Number(
+                    f"{name}_{c.params:.0f}_{c.tokens:.0f}", f"best {'rate' if name == 'lr' else name} at {cell}",
+                    value, str(c.status), where, c.n, CALL, c.reason, unit,
+                )
+            )  # fmt: skip
+    return numbers
+
+
+def _lawless(found: HyperparameterFit) -> list[tuple[str, str]]:
+    reasons = "; ".join(dict.fromkeys(d.reason for d in found.dropped)) or "no cell has an interior optimum"
+    return [(name, reasons) for law, name in ((found.lr, "rate"), (found.batch, "batch")) if law is None]
+
+
+def _recipe_gaps(scope: Scope, sweeps: tuple[str, ...]) -> TuningGaps:
+    """Gaps of the recipe's own run in every cell to the best of its surface."""
+    from analysis.checks import Subject
+    from analysis.checks.tuning import tuning_gaps
+    from sweeps.definition import load_sweep
+    from sweeps.run import prepare_sweep
+
+    only = ["design.learning_rate_factors=[1]", "design.batch_factors=[1]"]
+    ids = set()
+    for name in sweeps:
+        ready = prepare_sweep(load_sweep(scope.folder / f"sweep-{name}.yaml", only))
+        ids |= {w.trial.run_id(ready.digest) for w in ready.wanted}
+    subject = Subject(scope.runs(*sweeps), COUNT, COST, scope.level, scope.seed)
+    return tuning_gaps(subject, used=f"run_id in {sorted(ids)}")
+
+
+def _gaps(gaps: TuningGaps, where: str, level: float) -> list[Number]:
+    from analysis.bootstrap import estimate
+
+    numbers = []
+    for k, label in enumerate(gaps.labels):
+        rung = next((r for r in gaps.rungs if gaps.rows[k] in r.rows), None)
+        cell = str(label) if rung is None else f"N = {show(rung.params)}, D = {show(rung.tokens)}"
+        known = bool(np.isfinite(gaps.sd[k]))
+        value = estimate(100 * float(gaps.gap[k]) if known else np.nan, 100 * gaps.draws[:, k], level)
+        lower = gaps.origin[k] == "own surface, a lower bound"
+        status = CONVERGED if known and not lower else "non_interior" if known else "too_few_points"
+        numbers.append(
+            Number(
+                f"gap_{label}", f"loss that the recipe leaves at {cell}", value, status, where,
+                1 if rung is None else rung.rows.size, GAPS, "" if status == CONVERGED else gaps.origin[k], "%",
+            )
+        )  # fmt: skip
+    return numbers
+
+
+PART = Tuning()
