@@ -41,7 +41,10 @@ class Interactions(Part):
     )
     sweeps = ("fixed-rates",)
     uses = ("kaplan", "decay", "batch", "rates")
-    limits = ("Two rates beside Kaplan's at the fixed batch, three at the recipe's.",)
+    limits = (
+        "At the fixed batch few rates beside Kaplan's (one at toy scale: whether the better of two is the best"
+        " cannot be told), two or three at the recipe's.",
+    )
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
