@@ -82,7 +82,8 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None, tuning: Sequ
     where, runs = scope.where(*arm.sweeps), scope.runs(*arm.sweeps)
     costs = COSTS if scope.scale != "smoke" else (COST,)
     found = frontier(runs, counts=COUNTS, costs=costs, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed)
-    law = scope.fit("chinchilla", where)
+    law = scope.fit("chinchilla", where, verify=scope.scale != "smoke")
+    scope.handed_on[arm.key] = (found, law)
     chosen = found.find(count=COUNT, cost=COST)
     numbers = [
         *_exponents(arm, chosen, where, len(runs)),
