@@ -30,7 +30,7 @@ class Frontier(PartsStudy):
     parts: ClassVar[tuple[str, ...]] = tuple(p.name for p in PARTS)
     first = "decoder"
     template = "frontier.md.jinja"
-    compared = "published"
+    compared = "Hoffmann et al."
 
     def train(self, part: Part, sweeps: Mapping[str, Sweep], options: Options, seconds: float | None) -> bool:
         """See `PartsStudy.train`; families are trained rung by rung, with forecasts between."""

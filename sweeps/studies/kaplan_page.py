@@ -102,7 +102,7 @@ def _estimate(number: dict[str, Any]) -> str:
 
 def _si(value: float) -> str:
     for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
+        if value >= 0.9995 * scale:  # what rounds to the scale is written in it
             return f"{value / scale:.3g}{unit}"
     return f"{value:g}"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,11 @@ FIGURES = {
 SMOKE_FIGURES = ("isoflop", "frontier")
 """Drawn at smoke scale, where every other would only take time."""
 WIDTH_MM = 170.0
+HOFFMANN = {
+    "a_envelope": 0.50, "b_envelope": 0.50, "a_isoflop": 0.49, "b_isoflop": 0.51, "a_parametric": 0.46,
+    "b_parametric": 0.54, "law_E": 1.69, "law_A": 406.4, "law_B": 410.7, "law_alpha": 0.34, "law_beta": 0.28,
+}  # fmt: skip
+"""Hoffmann et al. 2022, Table 2 and eq. 10; theirs are of another text and vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Arm:
     label: str
     main: str
     repeats: tuple[str, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Values to stand beside its numbers, by their names without the key."""
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -75,7 +82,8 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None, tuning: Sequ
     where, runs = scope.where(*arm.sweeps), scope.runs(*arm.sweeps)
     costs = COSTS if scope.scale != "smoke" else (COST,)
     found = frontier(runs, counts=COUNTS, costs=costs, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed)
-    law = scope.fit("chinchilla", where)
+    law = scope.fit("chinchilla", where, verify=scope.scale != "smoke")
+    scope.handed_on[arm.key] = (found, law)
     chosen = found.find(count=COUNT, cost=COST)
     numbers = [
         *_exponents(arm, chosen, where, len(runs)),
@@ -121,7 +129,8 @@ def _exponents(arm: Arm, frontiers: Sequence[Frontier], where: str, n: int) -> l
                 Number(
                     f"{arm.key}_{letter}_{f.approach}",
                     f"{arm.label}: {letter} in {symbol}* ∝ C^{letter}, {f.approach}",
-                    value, str(f.status), where, n, command(where, f.approach), f.reason,
+                    value, str(f.status), where, n, command(where, f.approach), f.reason, "",
+                    arm.published.get(f"{letter}_{f.approach}"),
                 )
             )  # fmt: skip
     return numbers
@@ -155,7 +164,8 @@ def _optima(arm: Arm, frontiers: Sequence[Frontier], where: str, n: int, flops: 
 
 def _law(arm: Arm, law: FitResult, where: str) -> list[Number]:
     wanted = {p: (f"{arm.key}_law_{p}", f"{arm.label}: {p} of L = E + A/N^alpha + B/D^beta") for p in law.params}
-    return of_fit(law, wanted, where)
+    published = {p: arm.published[f"law_{p}"] for p in law.params if f"law_{p}" in arm.published}
+    return of_fit(law, wanted, where, published=published)
 
 
 def _differences(arm: Arm, found: FrontierSet, where: str, n: int) -> list[Number]:
@@ -229,7 +239,7 @@ def _tuning(
     if shift is not None:
         numbers.append(
             Number(
-                f"{arm.key}_shift", f"{arm.label}: what undertuned rungs add to a, isoflop, with its sign changed",
+                f"{arm.key}_shift", f"{arm.label}: change of a, isoflop, when every loss is corrected by its gap",
                 shift.exponent, str(gaps.status) if shift.exponent.known else "non_interior", where,
                 int(gaps.measured.sum()), "analysis.checks.tuning.shifted_frontier(Subject(rows), gaps)",
                 gaps.reason if shift.exponent.known else "no frontier through the corrected losses",

@@ -44,13 +44,10 @@ class Collapse(Part):
         """See `Part.measure`."""
         from analysis.collapsing import measure_collapse, nearest_rows
         from analysis.figures.collapse import plot_collapse
-        from analysis.frontiers import frontier
 
         where, runs = scope.where(*ARM.sweeps), scope.runs(*ARM.sweeps)
-        law = scope.fit("chinchilla", where)
-        (line,) = frontier(
-            runs, "vpnls", counts=COUNT, costs=COST, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed
-        )
+        frontiers, law = scope.handed_on[ARM.key]
+        (line,) = frontiers.find("vpnls", count=COUNT, cost=COST)
         budgets = sorted({float(b) for b in runs.frame["budget"].dropna()})
         best = {b: float(line.params(b)) for b in budgets} if line.known else {}
         rows = nearest_rows(runs, runs.params(COUNT), best)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sweeps.studies.frontier_parts.arm import Arm, measure
+from sweeps.studies.frontier_parts.arm import HOFFMANN, Arm, measure
 from sweeps.studies.kaplan_parts.base import Finding, Part, Scope
 
-ARM = Arm("decoder", "Decoder", "decoder", ("decoder-seeds", "decoder-upper-seeds"))
+ARM = Arm("decoder", "Decoder", "decoder", ("decoder-seeds", "decoder-upper-seeds"), HOFFMANN)
 TUNING = ("tuning", "tuning-confirm")
 
 

@@ -33,7 +33,7 @@ BEYOND = {"smoke": (1.5,), "toy": (2.5, 10.0), "full": (2.5, 10.0)}
 SEEDS = (0, 1)
 """Of a target's runs: their mean is what is predicted."""
 REFUSALS = "forecasts.json"
-"""In the study's folder: why a budget has no forecast, where one was tried."""
+"""In the study's folder: why a budget has no forecast, where one was tried; it is not tried again."""
 TRAINED = "its runs were in the store before a forecast was registered"
 
 
@@ -178,6 +178,9 @@ def foretell(family: Family, flops: float, options: Options) -> Forecast:
     before = standing(store, family.file, flops, seeds=SEEDS)
     if before is not None:
         return before
+    refused = refusals(options.out).get(family.main.name, {}).get(f"{flops:g}")
+    if refused is not None:
+        return Forecast(flops, None, None, refused)
     opened = Store.open(store)
     trained = _trained(opened)
     if family.runs(b for b in family.budgets if b >= flops) & trained:

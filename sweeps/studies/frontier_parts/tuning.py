@@ -36,8 +36,9 @@ class Tuning(Part):
     sweeps = TUNING
     limits = (
         "One seed a setting: the surface's residuals are the noise, and optima of flat surfaces are known to a factor.",
-        "Seven cells, two budgets: the laws are descriptions of this range, and N and D are told apart by the two sizes"
-        " that were tried at both budgets alone.",
+        "Seven cells, two budgets: the laws are descriptions of this range, and N and D are told apart by the two cells"
+        " of the larger budget alone.",
+        "No batch is smaller than one window: where the best batch is the least there is, the optimum is not interior.",
         "Warmup, β2, weight decay and shape stay the recipe's.",
     )
 
