@@ -131,7 +131,12 @@ def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
     assert str(tmp_path) in where.stdout
     assert scaling("--version").strip()
     assert {"name", "summary", "source"} == set(json.loads(scaling("list", "laws", "--json"))[0])
-    assert [s["name"] for s in json.loads(scaling("list", "studies", "--json"))] == ["gap", "hoffmann", "kaplan"]
+    assert [s["name"] for s in json.loads(scaling("list", "studies", "--json"))] == [
+        "gap",
+        "hoffmann",
+        "kaplan",
+        "objectives",
+    ]
     assert json.loads(scaling("schema"))["type"] == "object"
     scaling("init", "sweep.yaml")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True).stdout
