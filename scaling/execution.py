@@ -149,8 +149,8 @@ def _cpu_matmul_precision() -> Literal["medium", "highest"]:
 def multiplies_bf16() -> bool:
     """Whether this processor's own bf16 products are no slower than float32's.
 
-    Where it has none (any x86 without AVX-512 BF16 or AMX) they are emulated, up to a hundred times slower. Measured,
-    since no list of instruction sets is complete; either answer is right where the two are near each other.
+    Where it has none (any x86 without AVX-512 BF16 or AMX) they are emulated, and a step takes three to eight
+    times as long (results/benchmarks/dtypes.md). Measured, since no list of instruction sets is complete; either answer is right where the two are near each other.
     """
     import torch
 

@@ -10,6 +10,7 @@ OUT = Path(__file__).resolve().parents[2] / "results" / "benchmarks"
 NAMES = (
     "step",
     "precision",
+    "dtypes",
     "profile",
     "growth",
     "sweep",
