@@ -11,6 +11,7 @@ from analysis.contrasts import Contrast, contrast, seed_noise
 from analysis.types import Estimate, Status
 from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Picture, Scope, says, show
 from sweeps.studies.objectives_parts.arms import (
+    ENOUGH_RATES,
     Arm,
     arms_of,
     document_scores,
@@ -183,7 +184,10 @@ def _tuning(scope: Scope, found: Comparison) -> tuple[list[Number], list[str], d
             terms = [(1.0, of(scores, own.run_id)), (-1.0, of(scores, arm.ids))]
             change = contrast(terms, noise, scope.level, scale=100.0)
             if set(own.run_id) == set(arm.ids):
-                change = Contrast(Estimate(0.0, (0.0, 0.0), scope.level), 0.0, 0.0, len(own), Status.CONVERGED)
+                zero, enough = Estimate(0.0, (0.0, 0.0), scope.level), len(arm.rates) >= ENOUGH_RATES
+                few = "" if enough else f"{len(arm.rates)} rates were tried at its batch"
+                status = Status.CONVERGED if enough else Status.NOT_RESOLVED
+                change = Contrast(zero, 0.0, 0.0, len(own), status, few)
             lost.append((arm, change))
             setting = f"rate {arm.lr:g}, batch {arm.batch}"
             label = f"{side}, N = {arm.params:,}: loss at the recipe's setting against the best tried ({setting})"
