@@ -20,7 +20,7 @@ import numpy as np
 from analysis.approaches import get_approach
 from analysis.approaches.base import Task
 from analysis.approaches.surface import SurfaceApproach, best_at, fit_surface
-from analysis.axes import scored, two_axes
+from analysis.axes import below_baseline, rising, scored, two_axes
 from analysis.bootstrap import Resamples, estimate
 from analysis.fitting import check_draws
 from analysis.frontiers import EQUIVALENCE_MARGIN, draws_of
@@ -70,9 +70,13 @@ class AtBudget:
 
 @dataclass(frozen=True)
 class AtLoss:
-    """What both sides spend to reach one loss (or score): FLOPs, and b's over a's."""
+    """What both sides spend to reach one loss: FLOPs, and b's over a's.
+
+    `score` is the metric as it was measured: the loss, or where the metric is a share that rises one less the `loss`.
+    """
 
     loss: float
+    score: float
     flops_a: float
     flops_b: float
     multiplier: Estimate
@@ -138,7 +142,7 @@ class Comparison:
             for name, d in (("seen", p.seen), ("predicted", p.predicted)):
                 rows.append([f"tokens {name}/N at {p.flops:.3g}", repr(d.a), repr(d.b), f"×{d.change!r}", d.verdict])
         for m in self.multipliers:
-            label = f"compute for {self.metric} {m.loss:.4g}"
+            label = f"compute for {self.metric} {m.score:.4g}"
             rows.append([label, f"{m.flops_a:.3g}", f"{m.flops_b:.3g}", f"×{m.multiplier!r}", m.verdict])
         lines = [head, *text_table(["", "a", "b", "b against a", "b is"], rows)]
         if self.multiplier_status is not Status.CONVERGED:
@@ -162,6 +166,7 @@ def compare(
     columns: Mapping[str, str] | None = None,
     same_axis: bool = False,
     allow_mixed_data: bool = False,
+    settings: str = "",
 ) -> Comparison:
     """Compares two sweeps, or two parts of one store.
 
@@ -178,6 +183,7 @@ def compare(
         columns: see `read_table`, for both.
         same_axis: that the losses of two plain tables, which do not say so, are of one objective, tokenizer and text.
         allow_mixed_data: see `read_table`.
+        settings: a part of the settings of the evaluation that is meant, where the metric was measured with several.
 
     Raises:
         InputError: no such approach, count, cost or metric.
@@ -190,8 +196,11 @@ def compare(
     read = [_read(t, w, columns, allow_mixed_data) for t, w in ((a, where_a), (b, where_b))]
     names = [_named(t, w) for t, w in ((a, where_a), (b, where_b))]
     axis = "" if metric != "loss" else two_axes(read[0], read[1], same_axis)
+    rises, weak = False, ""
     if metric != "loss":
-        read = [scored(runs, metric) for runs in read]
+        rises = rising(read, metric, settings)
+        weak = _weak(read, metric, settings)
+        read = [scored(runs, metric, rises, settings) for runs in read]
     resamples, pairing = _draws(read[0], read[1], _one_source(a, b), bootstrap, seed)
     tasks = [Task(runs, count, cost, level, r) for runs, r in zip(read, resamples, strict=True)]
     found = [member.frontier(t) for t in tasks]
@@ -204,7 +213,7 @@ def compare(
     points: tuple[AtLoss, ...] = ()
     multiplier_status, multiplier_reason = Status.NOT_RESOLVED, axis
     if not axis:
-        points, multiplier_reason = _multipliers(tasks, member, level)
+        points, multiplier_reason = _multipliers(tasks, member, level, rises)
         multiplier_status = Status.CONVERGED if points else Status.NOT_RESOLVED
     return Comparison(
         names[0],
@@ -223,7 +232,7 @@ def compare(
         reason,
         multiplier_status,
         multiplier_reason,
-        (*_warnings(read, count, cost), *([apart] if apart else [])),
+        tuple(w for w in (*_warnings(read, count, cost), apart, weak) if w),
     )
 
 
@@ -348,7 +357,7 @@ def _reached(task: Task, member: Any) -> tuple[Array, Array, Array] | None:
     return best_losses(task)
 
 
-def _multipliers(tasks: list[Task], member: Any, level: float) -> tuple[tuple[AtLoss, ...], str]:
+def _multipliers(tasks: list[Task], member: Any, level: float, rises: bool = False) -> tuple[tuple[AtLoss, ...], str]:
     """b's compute over a's at losses that both frontiers reach; none, and why."""
     sides = [_reached(t, member) for t in tasks]
     if sides[0] is None or sides[1] is None:
@@ -363,7 +372,9 @@ def _multipliers(tasks: list[Task], member: Any, level: float) -> tuple[tuple[At
         with np.errstate(all="ignore"):
             multiplier = estimate(math.exp(vb - va), np.exp(db - da), level)
         verdict = verdict_of(multiplier, RATIO_MARGIN, ratio=True)
-        found.append(AtLoss(math.exp(target), math.exp(va), math.exp(vb), multiplier, verdict))
+        loss = math.exp(target)
+        score = 1.0 - loss if rises else loss
+        found.append(AtLoss(loss, score, math.exp(va), math.exp(vb), multiplier, verdict))
     return tuple(found), ""
 
 
@@ -382,6 +393,15 @@ def _spent(log_c: Array, log_loss: Array, draws: Array, target: float) -> tuple[
         return float(np.interp(-target, -y, x))
 
     return inverse(log_loss), np.array([inverse(row) for row in draws])
+
+
+def _weak(read: list[Runs], metric: str, settings: str) -> str:
+    """That scores on a task do not count, where they do not beat their baselines."""
+    lost = [below_baseline(runs, metric, settings) for runs in read]
+    if not any(lost):
+        return ""
+    counts = " and ".join(f"{n} of {len(r)} runs of {side}" for n, r, side in zip(lost, read, "ab", strict=True))
+    return f"below_baseline: {metric} of {counts} does not beat an untrained model and n-grams by three standard errors"
 
 
 def _warnings(read: list[Runs], count: str, cost: str) -> list[str]:

@@ -132,7 +132,7 @@ def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
     assert scaling("--version").strip()
     assert {"name", "summary", "source"} == set(json.loads(scaling("list", "laws", "--json"))[0])
     studies = [s["name"] for s in json.loads(scaling("list", "studies", "--json"))]
-    assert studies == ["frontier", "gap", "hoffmann", "kaplan", "repetition"]
+    assert studies == ["frontier", "gap", "hoffmann", "kaplan", "objectives", "repetition"]
     assert json.loads(scaling("schema"))["type"] == "object"
     scaling("init", "sweep.yaml")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True).stdout

@@ -27,6 +27,9 @@ def compare(
     level: o.Level = 0.9,
     seed: o.Seed = 0,
     columns: o.Columns = None,
+    settings: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of the metric's evaluation: a part that names one of several.")
+    ] = "",
     same_axis: Annotated[
         bool, typer.Option("--same-axis", help="The losses of two plain tables are of one objective and text.")
     ] = False,
@@ -51,6 +54,7 @@ def compare(
         columns=o.columns_of(columns),
         same_axis=same_axis,
         allow_mixed_data=allow_mixed_data,
+        settings=settings,
     )
     if json:
         out.print_json(found.to_json())
@@ -77,7 +81,7 @@ def _print_comparison(found: Comparison) -> None:
         if p.predicted.a.value != p.seen.a.value or p.predicted.b.value != p.seen.b.value:
             rows.append(cells(f"predicted tokens/N at {out.number(p.flops)}", p.predicted))
     for m in found.multipliers:
-        what = f"C for {found.metric} {out.number(m.loss, 4)}"
+        what = f"C for {found.metric} {out.number(m.score, 4)}"
         change = "×" + " ".join(estimate_cells(m.multiplier))
         rows.append([what, out.number(m.flops_a), out.number(m.flops_b), change, m.verdict])
     out.print_table(["", "a", "b", "b against a", "b is"], rows, left=("", "b is"))

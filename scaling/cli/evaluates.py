@@ -175,10 +175,10 @@ def _print(store: str, metric: str, outcome: Outcome, scores: Sequence[TaskScore
 
 
 def _cells(points: Sequence[Point]) -> list[list[str]]:
-    """Values that stand alone one by one; of those along x the first, the last and some between; not each document."""
+    """Values that stand alone one by one; of those along x the first, the last and some between; no items."""
     by_metric: dict[str, list[Point]] = {}
     for point in points:
-        if not point.metric.endswith("by_document"):
+        if not point.metric.endswith(("by_document", "by_item")):
             by_metric.setdefault(point.metric, []).append(point)
     found = []
     for metric, own in by_metric.items():

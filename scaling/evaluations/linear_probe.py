@@ -10,12 +10,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from scaling.evaluations.base import Evaluation, Point
-from scaling.evaluations.spread import accuracy, points_of
-from scaling.evaluations.tasks import LabelledTask, Part, read_labelled
+from scaling.evaluations.spread import accuracy, by_item, points_of
+from scaling.evaluations.tasks import SPLIT_SEED, Labelled, LabelledTask, Part, read_labelled
 from scaling.evaluations.text import english, vectors
+from scaling.spec import Count
 
 if TYPE_CHECKING:
     from scaling.evaluations.regression import Fitted
@@ -30,17 +32,25 @@ class LinearProbe(Evaluation):
     summary: ClassVar[str] = "accuracy of a linear classifier on frozen states, beside an untrained model and n-grams"
     source: ClassVar[str] = "Alain and Bengio 2016 (arXiv 1610.01644)"
 
+    version: ClassVar[int] = 2
+
     path: str
     """SST-2 (a folder of .tsv files), NLTK's subjectivity.zip or movie_reviews.zip."""
     part: Part = "larger"
     """Of SST-2, which labelled part is scored: the 6,735 phrases, or the 872 sentences of GLUE."""
     ngram: int = Field(default=4, ge=1, le=8)
     """Longest byte n-gram of the baseline."""
+    limit: Count | None = None
+    """Texts that are fitted, drawn at random once and for all; null: all."""
 
     @cached_property
     def task(self) -> LabelledTask:
         """The task. Raises InputError."""
-        return read_labelled(self.path, self.part)
+        task = read_labelled(self.path, self.part)
+        if self.limit is None or self.limit >= len(task.train.texts):
+            return task
+        chosen = np.sort(np.random.default_rng(SPLIT_SEED).permutation(len(task.train.texts))[: self.limit])
+        return task._replace(train=Labelled([task.train.texts[i] for i in chosen], task.train.labels[chosen]))
 
     def prepare(self) -> None:
         """See `Evaluation.prepare`."""
@@ -60,7 +70,8 @@ class LinearProbe(Evaluation):
         """See `Evaluation.measure`."""
         fits = {"": self.probed(subject), "random": self.probed(subject.untrained()), "ngrams": self.ngrams}
         scores = {name: [accuracy(fit.right)] for name, fit in fits.items()}
-        return points_of(f"probe:{self.task.name}", scores, len(self.task.test.texts))
+        metric = f"probe:{self.task.name}"
+        return [*points_of(metric, scores, len(self.task.test.texts)), *by_item(metric, fits[""].right)]
 
     def probed(self, subject: Subject) -> Fitted:
         """The probe on one model."""

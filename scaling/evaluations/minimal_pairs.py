@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from scaling.evaluations.base import Evaluation, Point, Unserved
+from scaling.evaluations.spread import by_item
 from scaling.evaluations.tasks import MinimalPair, read_minimal_pairs
 from scaling.evaluations.text import english, likelihood_of, log_likelihoods
 from scaling.spec import Count
@@ -26,11 +27,13 @@ METRIC = "minimal_pairs"
 
 
 class MinimalPairs(Evaluation):
-    """Accuracy over all pairs (the mean over paradigms), and by phenomenon."""
+    """Accuracy over all pairs (the mean over paradigms), by phenomenon, and of each pair."""
 
     type: Literal["minimal_pairs"] = "minimal_pairs"
     summary: ClassVar[str] = "share of minimal pairs whose grammatical sentence is the likelier (BLiMP)"
     source: ClassVar[str] = "Warstadt et al. 2020 (arXiv 1912.00582); Salazar et al. 2020 (arXiv 1910.14659)"
+
+    version: ClassVar[int] = 2
 
     path: str
     """BLiMP.zip, a folder of its .jsonl files, or one of them."""
@@ -72,7 +75,8 @@ class MinimalPairs(Evaluation):
         if not kept.any():
             raise Unserved(f"no pair fits its window of {subject.seq_len} tokens")
         right = np.where(scores[:, 0] == scores[:, 1], 0.5, scores[:, 0] > scores[:, 1])[kept]
-        return accuracies([pair for pair, k in zip(pairs, kept, strict=True) if k], right)
+        points = accuracies([pair for pair, k in zip(pairs, kept, strict=True) if k], right)
+        return [*points, *by_item(METRIC, right, np.flatnonzero(kept))]
 
 
 def accuracies(pairs: Sequence[MinimalPair], right: np.ndarray) -> list[Point]:

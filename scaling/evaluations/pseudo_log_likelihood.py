@@ -21,12 +21,21 @@ if TYPE_CHECKING:
     from scaling.trial import Trial
 
 
+METRIC = "pseudo_log_likelihood"
+
+
 class PseudoLogLikelihood(Evaluation):
-    """Over the first `windows` held-out windows of the run's corpus; the first token of each window is only context."""
+    """Over the first `windows` held-out windows of the run's corpus; the first token of each window is only context.
+
+    `pseudo_log_likelihood:by_document` has the summed nats of each document (n its tokens), so that runs are compared
+    on the same ones.
+    """
 
     type: Literal["pseudo_log_likelihood"] = "pseudo_log_likelihood"
     summary: ClassVar[str] = "held-out nats per token, masking each in turn; of a causal model the ordinary ones"
     source: ClassVar[str] = "Salazar et al. 2020 (arXiv 1910.14659)"
+
+    version: ClassVar[int] = 2
 
     windows: Count = 256
     """Held-out windows that are scored, of `seq_len` tokens."""
@@ -50,4 +59,8 @@ class PseudoLogLikelihood(Evaluation):
             parts = (slice(at, at + size) for at in range(0, len(tokens), size))
             nats = np.concatenate([subject.nats(Batch(tokens[p], None, targets[p])).sum(axis=1) for p in parts])
         found = clustered(document, nats, np.full(len(tokens), scored))
-        return [Point("pseudo_log_likelihood", found.loss, found.se, int(found.counts.sum()))]
+        by_document = zip(found.documents.tolist(), found.nats.tolist(), found.counts.tolist(), strict=True)
+        return [
+            Point(METRIC, found.loss, found.se, int(found.counts.sum())),
+            *(Point(f"{METRIC}:by_document", nats, None, int(n), float(which)) for which, nats, n in by_document),
+        ]

@@ -1,6 +1,9 @@
 """Logistic regression with an L2 penalty, on dense features or on bags of byte n-grams.
 
-Minimises mean ln(1 + exp(−y_i (w·x_i + b))) + λ/2 |w|², y_i = ±1, by L-BFGS; λ is chosen on texts that are not scored.
+Minimises mean ln(1 + exp(−y_i (w·x_i + b))) + λ/2 |w|², y_i = ±1, for dense features by Newton's method, whose steps
+are as many as the digits need and do not grow as λ falls, and for bags by L-BFGS. λ is chosen on texts that are not
+scored, from the strongest on, until `PATIENCE` weaker ones in a row were worse than the best: on the 60,000 phrases of
+SST-2 the weakest would take most of the time, and a bag of n-grams is never the better for them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """λ that are tried, strongest first; each fit begins where the one before ended."""
+
+PATIENCE = 2
+"""λ in a row that are worse than the best, after which no weaker one is tried."""
+
+NEWTON_STEPS = 40
+_DECREMENT = 1e-12
+"""Half the squared Newton decrement, the loss that is still to be had, at which dense fits end."""
 
 BUCKETS = 1 << 18
 """Columns that n-grams are hashed into."""
@@ -44,16 +54,22 @@ def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 def classify(features: Sequence[Any], labels: Sequence[np.ndarray], penalties: Sequence[float] = PENALTIES) -> Fitted:
     """Fits on the first part, chooses λ by accuracy on the second (the strongest of equals), and scores the third.
 
+    Ends early, see the module.
+
     `features` are (n_i, D) arrays or sparse matrices, `labels` (n_i,) of 0 and 1.
     """
     train, choose, test = features
     weights = np.zeros(train.shape[1] + 1)
     best: tuple[float, float, np.ndarray] | None = None
+    worse = 0
     for penalty in penalties:
-        weights = _fit(train, labels[0], penalty, weights)
+        weights = fitted(train, labels[0], penalty, weights)
         score = float((_answers(choose, weights) == labels[1]).mean())
+        worse = worse + 1 if best is not None and score < best[0] else 0
         if best is None or score > best[0]:
             best = (score, penalty, weights)
+        if worse == PATIENCE:
+            break
     assert best is not None
     return Fitted((_answers(test, best[2]) == labels[2]).astype(np.float64), best[1])
 
@@ -62,13 +78,62 @@ def _answers(features: Any, weights: np.ndarray) -> np.ndarray:
     return (features @ weights[:-1] + weights[-1] > 0).astype(np.int64)
 
 
-def _fit(features: Any, labels: np.ndarray, penalty: float, start: np.ndarray) -> np.ndarray:
-    from scipy import optimize, sparse
+def fitted(features: Any, labels: np.ndarray, penalty: float, start: np.ndarray) -> np.ndarray:
+    """Weights (D,) and bias, from a start (D + 1,)."""
+    from scipy import sparse
+
+    return (
+        _bags(features, labels, penalty, start)
+        if sparse.issparse(features)
+        else _newton(features, labels, penalty, start)
+    )
+
+
+def loss_of(features: Any, labels: np.ndarray, penalty: float, weights: np.ndarray) -> float:
+    """What is minimised."""
+    sign = np.where(labels > 0, 1.0, -1.0)
+    margin = sign * (features @ weights[:-1] + weights[-1])
+    return float(np.logaddexp(0.0, -margin).mean()) + penalty / 2 * float(weights[:-1] @ weights[:-1])
+
+
+def _newton(features: np.ndarray, labels: np.ndarray, penalty: float, start: np.ndarray) -> np.ndarray:
+    """By Newton's method, its step halved until the loss falls; (n, D) features cost n·D² a step."""
+    from scipy.special import expit
+
+    n, d = features.shape
+    ridge = np.append(np.full(d, penalty), 0.0)
+    weights, value = start.copy(), loss_of(features, labels, penalty, start)
+    for _ in range(NEWTON_STEPS):
+        share = expit(features @ weights[:-1] + weights[-1])
+        pull = (share - (labels > 0)) / n
+        gradient = np.append(features.T @ pull, pull.sum()) + ridge * weights
+        curve = share * (1.0 - share) / n
+        scaled = features * curve[:, None]
+        hessian = np.empty((d + 1, d + 1))
+        hessian[:d, :d] = features.T @ scaled
+        hessian[:d, d] = hessian[d, :d] = scaled.sum(axis=0)
+        hessian[d, d] = curve.sum()
+        # Far out on separable classes the curvature vanishes: what is added there is far below any λ.
+        hessian[np.diag_indices(d + 1)] += ridge + 1e-12
+        step = np.linalg.solve(hessian, gradient)
+        if float(gradient @ step) / 2 < _DECREMENT:
+            break
+        size = 1.0
+        while size > 1e-8 and not (better := loss_of(features, labels, penalty, weights - size * step)) < value:
+            size /= 2
+        if size <= 1e-8:
+            break
+        weights, value = weights - size * step, better
+    return weights
+
+
+def _bags(features: Any, labels: np.ndarray, penalty: float, start: np.ndarray) -> np.ndarray:
+    """By L-BFGS, at most 200 steps."""
+    from scipy import optimize
     from scipy.special import expit
 
     sign = np.where(labels > 0, 1.0, -1.0)
-    n = len(sign)
-    turned = features.T.tocsr() if sparse.issparse(features) else features.T
+    n, turned = len(sign), features.T.tocsr()
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (features @ weights[:-1] + weights[-1])

@@ -46,6 +46,12 @@ def correlation(a: np.ndarray, b: np.ndarray) -> Score:
     return Score(float(rho[0]), rho[1:])
 
 
+def by_item(metric: str, values: np.ndarray, which: np.ndarray | None = None) -> list[Point]:
+    """`<metric>:by_item`: what each item gave (right or wrong, a cosine), x its place; runs are paired over them."""
+    places = np.arange(len(values)) if which is None else which
+    return [Point(f"{metric}:by_item", float(v), None, 1, float(x)) for x, v in zip(places, values, strict=True)]
+
+
 def _mean(values: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
     between = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
     return float(values.mean()), float(np.sqrt(draws.mean(axis=0).var(ddof=1) + between))

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from scaling.evaluations.base import Evaluation, Point, Unserved
-from scaling.evaluations.spread import correlation, points_of
+from scaling.evaluations.spread import by_item, correlation, points_of
 from scaling.evaluations.tasks import ScoredPairs, read_scored_pairs
 from scaling.evaluations.text import english, vectors
 
@@ -28,6 +28,8 @@ class Sts(Evaluation):
     type: Literal["sts"] = "sts"
     summary: ClassVar[str] = "Spearman correlation of sentence cosines with human similarity (STS-B)"
     source: ClassVar[str] = "Cer et al. 2017 (arXiv 1708.00055); Reimers & Gurevych 2019 (arXiv 1908.10084)"
+
+    version: ClassVar[int] = 2
 
     path: str
     """STS-B's folder, or its sts-test.csv."""
@@ -59,7 +61,7 @@ class Sts(Evaluation):
         scores = {name: [correlation(cosine, self.pairs.score)] for name, cosine in cosines.items()}
         if not all(np.isfinite(found[0].value) for found in scores.values()):
             raise Unserved("all cosines are equal: its hidden states say nothing")
-        return points_of("sts", scores, len(self.pairs.score))
+        return [*points_of("sts", scores, len(self.pairs.score)), *by_item("sts", cosines[""])]
 
     def _cosines(self, subject: Subject) -> np.ndarray:
         encoded = subject.encoder.encode_many([*self.pairs.first, *self.pairs.second])

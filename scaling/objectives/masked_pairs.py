@@ -3,7 +3,8 @@
 A window is [CLS] first [SEP] second: equally long halves of consecutive text, so that nothing tells a changed pair by
 its shape. nsp: the second half is replaced by that of
 another window in half of the pairs (Devlin et al. 2018, arXiv 1810.04805). sop: the two halves are swapped in half of
-the pairs (Lan et al. 2019, arXiv 1909.11942).
+the pairs (Lan et al. 2019, arXiv 1909.11942). none: masked prediction alone on the same layout, every pair as it stood:
+what the other two are to be compared with, on one axis of loss.
 
 The held-out loss is masked prediction on pairs as they stood. The pair's nats are measured apart, twice a window: as
 it stood, and changed; ln 2 is what a guess gives.
@@ -37,7 +38,7 @@ class MaskedPairs(Masking):
     summary: ClassVar[str] = "masked prediction beside next-sentence or sentence-order prediction"
     source: ClassVar[str] = "Devlin et al. 2018 (arXiv 1810.04805); Lan et al. 2019 (arXiv 1909.11942)"
 
-    pair: Literal["nsp", "sop"] = "nsp"
+    pair: Literal["nsp", "sop", "none"] = "nsp"
 
     def serves(self, architecture: Architecture) -> str | None:
         """See `Objective.serves`."""
@@ -71,34 +72,37 @@ class MaskedPairs(Masking):
 
     def auxiliary(self, seq_len: int) -> Mapping[str, int]:
         """See `Objective.auxiliary`."""
-        return {self.pair: 1}
+        return {} if self.pair == "none" else {self.pair: 1}
 
     def chance(self, architecture: Architecture, vocab_size: int) -> float:
         """A uniform guess at tokens and pairs."""
-        return super().chance(architecture, vocab_size) + math.log(2.0)
+        return super().chance(architecture, vocab_size) + (0.0 if self.pair == "none" else math.log(2.0))
 
     def heldout_passes(self, seq_len: int) -> int:
         """Those of the tokens, and two of the pairs."""
-        return -(-self.window(seq_len) // self.predicted_per_window(seq_len)) + 2
+        return -(-self.window(seq_len) // self.predicted_per_window(seq_len)) + (0 if self.pair == "none" else 2)
 
     def build(self, architecture: Architecture, vocab_size: int, seed: int) -> torch.nn.Module:
         """See `Objective.build`."""
         from scaling.models.pair_head import PairModel
 
-        return PairModel(with_segments(architecture), vocab_size + self.extra_tokens(architecture.seq_len), seed)
+        shape, size = with_segments(architecture), vocab_size + self.extra_tokens(architecture.seq_len)
+        return shape.build(size, seed) if self.pair == "none" else PairModel(shape, size, seed)
 
     def params(self, architecture: Architecture, vocab_size: int) -> ParamCount:
         """See `Objective.params`; the pair's head stands under `other`."""
         shape = with_segments(architecture)
         encoder, d = super().params(shape, vocab_size), shape.d_model
         groups = dict(encoder.groups)
-        groups["other"] += d * d + 2 * d
+        groups["other"] += 0 if self.pair == "none" else d * d + 2 * d
         return ParamCount(groups, encoder.head_matrix)
 
     def forward_flops(self, architecture: Architecture, vocab_size: int, windows: int) -> Mapping[FlopTerm, int]:
         """See `Objective.forward_flops`."""
         shape = with_segments(architecture)
         found = dict(super().forward_flops(shape, vocab_size, windows))
+        if self.pair == "none":
+            return found
         found["other"] = found.get("other", 0) + windows * 2 * (shape.d_model**2 + 2 * shape.d_model)
         return found
 
@@ -110,6 +114,9 @@ class MaskedPairs(Masking):
 
     def train_batch(self, windows: np.ndarray, vocab: Vocabulary, rng: np.random.Generator) -> Batch:
         """Half of the pairs changed, which half at random; with an odd number of windows the odd one at random too."""
+        if self.pair == "none":
+            positions = self.selected(windows, round(self.mask_rate * windows.shape[1]), vocab, rng)
+            return _laid_out(self.corrupted(windows, positions, vocab, rng), None, vocab)
         n_windows = len(windows)
         label = (rng.permutation(n_windows) + rng.integers(0, 2) * (n_windows % 2)) % 2
         text = self._changed(windows, label == CHANGED, int(rng.integers(1, max(2, n_windows))))
@@ -119,13 +126,13 @@ class MaskedPairs(Masking):
     def heldout_batches(self, windows: np.ndarray, vocab: Vocabulary, rng: np.random.Generator) -> list[Batch]:
         """A partition of the positions on pairs as they stood, then the pairs' labels on such and on changed ones."""
         size = round(self.mask_rate * windows.shape[1])
-        nothing = np.full(len(windows), IGNORED)
+        nothing = None if self.pair == "none" else np.full(len(windows), IGNORED)
         batches = []
         for positions, scored in self.partition(windows, size, vocab, rng):
             batch = self.corrupted(windows, positions, vocab, rng)
             batch.targets[~scored] = IGNORED
             batches.append(_laid_out(batch, nothing, vocab))
-        for label in (AS_IT_STOOD, CHANGED):
+        for label in (AS_IT_STOOD, CHANGED) if self.pair != "none" else ():
             text = self._changed(windows, np.full(len(windows), label == CHANGED), max(1, len(windows) // 2))
             batch = self.corrupted(text, self.selected(text, size, vocab, rng), vocab, rng)
             batch.targets[:] = IGNORED
@@ -142,13 +149,15 @@ class MaskedPairs(Masking):
         return np.where(which[:, None], other, windows)
 
 
-def _laid_out(batch: Batch, label: np.ndarray, vocab: Vocabulary) -> Batch:
-    """[CLS] first [SEP] second of text (B, 2h), with its segments; `label` (B,) joins the targets."""
+def _laid_out(batch: Batch, label: np.ndarray | None, vocab: Vocabulary) -> Batch:
+    """[CLS] first [SEP] second of text (B, 2h), with its segments; `label` (B,), where given, joins the targets."""
     assert batch.positions is not None
     n_windows, half = batch.inputs.shape[0], batch.inputs.shape[1] // 2
     cls, sep = (np.full((n_windows, 1), vocab.size + n, np.int64) for n in range(2))
     inputs = np.concatenate([cls, batch.inputs[:, :half], sep, batch.inputs[:, half:]], axis=1)
     positions = batch.positions + np.where(batch.positions < half, 1, 2)
-    targets = np.concatenate([batch.targets, label[:, None].astype(np.int64)], axis=1)
+    targets = batch.targets
+    if label is not None:
+        targets = np.concatenate([targets, label[:, None].astype(np.int64)], axis=1)
     segments = np.repeat(np.array([[0] * (half + 2) + [1] * half]), n_windows, axis=0)
     return Batch(inputs, positions, targets, {"segments": segments})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from sweeps_by_law import LAW, SURFACES, exponent, isoflop
 
-from analysis import read_table
+from analysis import axes, read_table
 from analysis.axes import scored
 from analysis.comparing import compare, verdict_of
 from analysis.types import Estimate
@@ -181,6 +181,66 @@ def test_a_share_that_rises_becomes_an_error_and_other_scores_are_refused(tmp_pa
     np.testing.assert_allclose(scored(falling, "probe").loss, [1.49, 1.39, 1.29, 1.19])
     with pytest.raises(InputError, match="no share below 1"):
         scored(probe_store(tmp_path / "odd", [1.1, 1.2, 1.3, 1.4]), "probe")
+
+
+def isoflop_store(path, surface, score_of, over=0.2):
+    """A store of an isoFLOP sweep whose runs have a probe of accuracy `score_of(loss)`, `over` above its baselines."""
+    blank = {c.name: "{}" if c.unit == "JSON" else "" if c.type == pa.string() else 1 for c in ROW_COLUMNS}
+    blank |= {c.name: 1.0 for c in ROW_COLUMNS if c.type == pa.float64()}
+    del blank["curve_sha256"], blank["evals_sha256"]
+    store = Store.create(path)
+    for i, run in enumerate(isoflop(surface, BUDGETS[:3], sigma=1e-4).itertuples()):
+        run_id = f"{i:016x}"
+        row = {"run_id": run_id, "lineage": run_id, "status": "finished", "loss": run.loss, "budget": run.flops}
+        row |= {"params_total": int(run.params), "tokens": int(run.tokens), "flops_exact": run.flops}
+        store.publish({**blank, **row, "objective": "masked", "data_digest": "d"}, [], [])
+        score = score_of(run.loss)
+        points = [("probe:t", score), ("probe:t:over_ngrams", over), ("probe:t:over_random", over)]
+        common = {"x": None, "se": 0.01, "n": 100, "eval_version": 1}
+        store.publish_measurement(
+            run_id, '{"type":"linear_probe"}', 1, [{"metric": m, "value": v, **common} for m, v in points]
+        )
+    return str(path)
+
+
+def test_compute_to_reach_a_score_is_that_of_the_loss_behind_it(tmp_path):
+    """Accuracy is one less a multiple of the loss, the same on both sides, so both ask for the same compute."""
+    a, b = (isoflop_store(tmp_path / n, s, lambda loss: 1.0 - loss / 10) for n, s in (("a", A), ("b", B)))
+    found = compare(a, b, count="total", bootstrap=100, metric="probe:t")
+    loss = compare(a, b, count="total", bootstrap=100, same_axis=True)
+    assert found.multiplier_status == "converged"
+    for m, same in zip(found.multipliers, loss.multipliers, strict=True):
+        assert m.score == pytest.approx(1.0 - m.loss)
+        assert m.loss == pytest.approx(same.loss / 10, rel=1e-3)
+        assert m.multiplier.value == pytest.approx(same.multiplier.value, rel=0.02)
+        assert m.multiplier.ci[0] < m.multiplier.value < m.multiplier.ci[1]
+        assert same.score == same.loss
+    assert not any("below_baseline" in w for w in found.warnings)
+    weak = isoflop_store(tmp_path / "weak", B, lambda loss: 1.0 - loss / 10, over=0.02)
+    warned = compare(a, weak, count="total", bootstrap=20, metric="probe:t").warnings
+    assert any(w.startswith("below_baseline: probe:t of 0 of 21 runs of a and 21 of 21 runs of b") for w in warned)
+
+
+def test_a_metric_of_several_settings_is_named_by_a_part_of_them(tmp_path):
+    path = isoflop_store(tmp_path / "s", A, lambda loss: 1.0 - loss / 10)
+    store = Store.open(tmp_path / "s", write=True)
+    for run_id in store.rows().run_id:
+        again = [{"metric": "probe:t", "x": None, "value": 0.5, "se": 0.01, "n": 9, "eval_version": 1}]
+        store.publish_measurement(run_id, '{"limit":9,"type":"linear_probe"}', 1, again)
+    runs = read_table(path)
+    with pytest.raises(InputError, match="measured with 2 settings"):
+        scored(runs, "probe:t")
+    np.testing.assert_allclose(scored(runs, "probe:t", True, '"limit":9').loss, 0.5)
+    with pytest.raises(InputError, match="no such settings"):
+        scored(runs, "probe:t", settings="limit:7")
+
+
+def test_both_sides_read_a_metric_in_one_direction(tmp_path):
+    rising = probe_store(tmp_path / "rising", [0.5, 0.6, 0.7, 0.8, 0.82, 0.85])
+    flat = probe_store(tmp_path / "flat", [0.61, 0.6, 0.605])
+    assert axes.rising([rising], "probe")
+    assert not axes.rising([flat], "probe")
+    assert axes.rising([rising, flat], "probe")
 
 
 def test_a_metric_is_read_from_evaluations():

@@ -80,7 +80,9 @@ FRONTIER = obj(
 PREDICT = obj({"params": ESTIMATE, "tokens": ESTIMATE, "loss": ESTIMATE})
 DIFFERENCE = obj({"a": ESTIMATE, "b": ESTIMATE, "verdict": TEXT, "margin": {"type": "number"}}, closed=False)
 SIDE = obj({"source": TEXT, "runs": {"type": "integer"}, "status": STATUS})
-AT_LOSS = obj({"loss": NUMBER, "flops_a": NUMBER, "flops_b": NUMBER, "multiplier": ESTIMATE, "verdict": TEXT})
+AT_LOSS = obj(
+    {"loss": NUMBER, "score": NUMBER, "flops_a": NUMBER, "flops_b": NUMBER, "multiplier": ESTIMATE, "verdict": TEXT}
+)
 COMPARE = obj(
     {
         "a": SIDE,

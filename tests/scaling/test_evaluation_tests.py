@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_world import ENCODER, untrained, write_text
+from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 
 from scaling.evaluations import regression, tasks
@@ -54,7 +55,10 @@ def test_minimal_pairs_follow_the_likelihoods(corpus: dict[str, str], tmp_path: 
     sentences = [("one two", "two on"), ("same", "same"), ("long" * 20, "x"), ("abc", "cba"), ("never", "read")]
     lines = [json.dumps({"sentence_good": g, "sentence_bad": b, "UID": "p"}) for g, b in sentences]
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
-    point = MinimalPairs(path=str(tmp_path / "p.jsonl"), limit=4).measure(subject)[0]
+    point, *rest = MinimalPairs(path=str(tmp_path / "p.jsonl"), limit=4).measure(subject)
+    items = [p for p in rest if p.metric == "minimal_pairs:by_item"]
+    assert [p.x for p in items] == [0.0, 1.0, 3.0]
+    assert np.mean([p.value for p in items]) == pytest.approx(point.value)
     scored = [sentences[0], sentences[3]]
     values = [log_likelihoods(subject, subject.encoder.encode_many(pair)) for pair in scored]
     assert point.value == pytest.approx((sum(good > bad for good, bad in values) + 0.5) / 3)
@@ -89,6 +93,54 @@ def test_regression_finds_a_plane_and_no_more_than_the_noise_allows() -> None:
     assert abs(found.accuracy - 0.8) < 3 * np.sqrt(0.8 * 0.2 / 1000)
 
 
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-6])
+@pytest.mark.parametrize("separable", [False, True])
+def test_newton_ends_where_the_gradient_does_and_no_other_solver_is_lower(penalty: float, separable: bool) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((600, 12)) @ np.diag(np.geomspace(1.0, 30.0, 12))
+    labels = (x[:, 0] + (0.0 if separable else 1.0) * rng.standard_normal(600) > 0).astype(np.int64)
+    start = np.zeros(13)
+    weights = regression.fitted(x, labels, penalty, start)
+    value = regression.loss_of(x, labels, penalty, weights)
+    pull = (1 / (1 + np.exp(-(x @ weights[:-1] + weights[-1]))) - labels) / 600
+    gradient = np.append(x.T @ pull + penalty * weights[:-1], pull.sum())
+    assert np.abs(gradient).max() < 1e-5
+    sparse = regression.fitted(csr_matrix(x), labels, penalty, start)
+    assert value <= regression.loss_of(x, labels, penalty, sparse) + 1e-12
+    assert regression.loss_of(x, labels, penalty, sparse) == pytest.approx(value, abs=2e-3)
+
+
+def test_weaker_penalties_are_left_once_they_only_make_it_worse() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((60, 40))
+    labels = (x[:, 0] + 0.5 * rng.standard_normal(60) > 0).astype(np.int64)
+    tried: list[float] = []
+
+    class Seen(tuple):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for penalty in super().__iter__():
+                tried.append(penalty)
+                yield penalty
+
+    whole = [x[:20], x[20:40], x[40:]], [labels[:20], labels[20:40], labels[40:]]
+    found = regression.classify(*whole, penalties=Seen((1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)))
+    chosen = [(regression.classify(*whole, penalties=tuple(tried[: k + 1])).penalty) for k in range(len(tried))]
+    assert found.penalty == chosen[-1]
+    assert found.penalty in tried
+
+
+def test_a_limit_takes_that_many_texts_to_fit_and_scores_the_same(tmp_path: Path) -> None:
+    path = write_task(tmp_path)
+    whole, part = LinearProbe(path=path), LinearProbe(path=path, limit=100)
+    assert (len(whole.task.train.texts), len(part.task.train.texts)) == (400, 100)
+    assert set(part.task.train.texts) <= set(whole.task.train.texts)
+    assert part.task.test.texts == whole.task.test.texts
+    kept = dict(zip(whole.task.train.texts, whole.task.train.labels.tolist(), strict=True))
+    assert [kept[t] for t in part.task.train.texts] == part.task.train.labels.tolist()
+    assert "limit" not in json.loads(settings_of(whole))
+    assert settings_of(part) != settings_of(whole)
+
+
 def test_ngram_counts_are_those_of_the_text_and_never_cross_texts() -> None:
     counts = regression.ngram_counts([b"abab", b"ba", b"", b"abab"], 3)
     assert counts.shape == (4, regression.BUCKETS)
@@ -115,7 +167,10 @@ def write_task(folder: Path) -> str:
 
 def test_a_probe_stands_beside_its_baselines(encoder: Subject, tmp_path: Path) -> None:
     probe = LinearProbe(path=write_task(tmp_path))
-    points = {p.metric: p for p in probe.measure(encoder)}
+    measured = probe.measure(encoder)
+    items = [p for p in measured if p.metric == "probe:sst2:by_item"]
+    points = {p.metric: p for p in measured if p not in items}
+    assert np.mean([p.value for p in items]) == points["probe:sst2"].value
     assert points["probe:sst2:ngrams"].value > 0.95
     assert points["probe:sst2"].value > 0.75
     # The weights are those its training began with, so the untrained twin is the same model.

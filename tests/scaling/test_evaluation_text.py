@@ -84,9 +84,12 @@ def test_a_model_that_knows_nothing_gives_each_byte_a_256th(name: str) -> None:
     blank = Subject(of.row, of.trial, {f"model.{n}": w * (n != "head") for n, w in of.weights.items()})
     texts = [t for t in encoded() if 0 < len(t) <= 30]
     assert log_likelihoods(blank, texts) == pytest.approx([-len(t) * math.log(256) for t in texts], rel=1e-6)
-    (point,) = PseudoLogLikelihood(windows=12).measure(blank)
+    point, *documents = PseudoLogLikelihood(windows=12).measure(blank)
     assert point.value == pytest.approx(math.log(256), rel=1e-6)
     assert point.n == 12 * 31
+    assert {d.metric for d in documents} == {"pseudo_log_likelihood:by_document"}
+    assert sum(d.n for d in documents if d.n is not None) == point.n
+    assert sum(d.value for d in documents) == pytest.approx(point.n * point.value)
 
 
 def test_pseudo_log_likelihood_of_a_window_is_that_of_its_tokens() -> None:

@@ -163,6 +163,7 @@ OBJECTIVES = [
     MaskedPairs(),
     MaskedPairs(pair="sop", unit="whole_word"),
     MaskedPairs(pair="sop", unit="span", mask_rate=0.3),
+    MaskedPairs(pair="none"),
 ]
 
 
@@ -295,6 +296,29 @@ def test_sentence_order_swaps_and_does_nothing_else() -> None:
     text = np.concatenate([first, second], axis=1)
     swapped = np.concatenate([second, first], axis=1)
     np.testing.assert_array_equal(np.where((label == CHANGED)[:, None], swapped, text), windows)
+
+
+def test_without_a_pair_objective_the_layout_and_the_scored_text_are_the_same_and_nothing_else_is() -> None:
+    windows = text_windows(10, 62)
+    alone, order = (MaskedPairs(pair=kind).heldout_batches(windows, BYTES, rng(3)) for kind in ("none", "sop"))
+    assert len(order) == len(alone) + 2
+    for own, other in zip(alone, order, strict=False):
+        np.testing.assert_array_equal(own.inputs, other.inputs)
+        np.testing.assert_array_equal(own.targets, other.targets[:, :-1])
+    objective = MaskedPairs(pair="none")
+    batch = objective.train_batch(windows, BYTES, rng(4))
+    label = np.zeros((10, 1), np.int64)
+    shown = np.concatenate(sides(batch._replace(targets=np.concatenate([batch.targets, label], axis=1)), 31), axis=1)
+    np.testing.assert_array_equal(shown, windows)
+    assert batch.targets.shape == (10, objective.predicted_per_window(64))
+    assert objective.auxiliary(64) == {}
+    model = objective.build(SHAPE, 256, 0)
+    assert objective.params(SHAPE, 256).total == sum(p.numel() for p in model.parameters())
+    batch = objective.train_batch(text_windows(6, 30), BYTES, rng())
+    given = {name: torch.from_numpy(array) for name, array in batch.named().items()}
+    with FlopCounterMode(display=False) as counter:
+        model(given.pop("inputs"), given.pop("positions"), given.pop("targets"), **given).sum().backward()
+    assert counter.get_total_flops() == sum(training_flops(objective.forward_flops(SHAPE, 256, 6)).values())
 
 
 def test_heldout_pairs_are_scored_once_as_they_stood_and_once_changed() -> None:

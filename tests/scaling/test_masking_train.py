@@ -129,6 +129,7 @@ def test_no_model_beats_the_exact_posterior_and_a_trained_one_approaches_it(
         ({"type": "masked", "unit": "span", "mask_rate": 0.4}, {}),
         ({"type": "masked_pairs", "pair": "nsp"}, {"nsp": 0.75}),
         ({"type": "masked_pairs", "pair": "sop"}, {"sop": 0.75}),
+        ({"type": "masked_pairs", "pair": "none"}, {}),
         ({"type": "span_boundary"}, {"span_boundary": 5.6}),
     ],
     ids=lambda o: "-".join(str(v) for v in o.values()),

@@ -82,7 +82,7 @@ def test_a_second_call_trains_nothing(study: tuple[Path, dict[str, Any]]) -> Non
 
 
 def test_unknown_studies_and_scales_are_refused(tmp_path: Path) -> None:
-    assert [s["name"] for s in list_studies()] == ["frontier", "gap", "hoffmann", "kaplan", "repetition"]
+    assert [s["name"] for s in list_studies()] == ["frontier", "gap", "hoffmann", "kaplan", "objectives", "repetition"]
     assert get_study("hoffmann").source.startswith("Hoffmann")
     with pytest.raises(InputError, match="no study 'newton'"):
         reproduce("newton", "smoke", tmp_path)

@@ -1,0 +1,92 @@
+"""The study of objectives at smoke scale: every number with an honest status, a page that says what is not measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.types import Status
+from sweeps.definition import load_sweep
+from sweeps.expand import expand
+from sweeps.studies import get_study, reproduce
+from sweeps.studies.kaplan_page import write_page
+from sweeps.studies.objectives_parts import PARTS
+from sweeps.studies.parts import SWEEPS
+
+STATUSES = {str(s) for s in Status} | {"below_baseline", "not_measured"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("study") / "objectives-smoke"
+    return folder, reproduce("objectives", "smoke", folder, serial=True, quiet=True)
+
+
+@pytest.mark.slow
+def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = study
+    assert result["complete"]
+    assert result["failures"] == {}
+    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
+    assert {p["state"] for p in result["parts"].values()} == {"measured"}
+    for part in result["parts"].values():
+        names = [n["name"] for n in part["numbers"]]
+        assert names
+        assert len(names) == len(set(names))
+        for number in part["numbers"]:
+            assert number["status"] in STATUSES
+            assert number["command"]
+            assert number["status"] == "converged" or number["reason"], number["name"]
+            assert number["status"] != "converged" or number["value"]["value"] is not None, number["name"]
+    page = (folder / "README.md").read_text()
+    assert "{{" not in page
+    assert "nan" not in page.lower().split()
+    for part in result["parts"].values():
+        assert f"## {part['title']}" in page
+        assert all(n["label"].replace("|", "\\|") in page for n in part["numbers"])
+        assert all((p["reason"] or f"(figures/{p['name']}.png)") in page for p in part["pictures"])
+    says = " ".join(s for p in result["parts"].values() for s in p["says"])
+    assert "masked less causal" in says
+    part = next(iter(result["parts"]))
+    unmeasured = {**result["parts"][part], "state": "not_measured", "reason": "missing: 3 of 6 runs"}
+    result = {**result, "parts": {**result["parts"], part: unmeasured | {"numbers": [], "pictures": [], "says": []}}}
+    again = write_page(folder, result, template="objectives.md.jinja", first=part, published="published").read_text()
+    assert "**Not yet measured**: missing: 3 of 6 runs." in again
+
+
+@pytest.mark.parametrize("scale", get_study("objectives").scales)
+def test_sweep_files_of_every_scale_expand(scale: str) -> None:
+    names = [n for part in PARTS for n in part.sweeps]
+    assert len(names) == len(set(names))
+    for name in names:
+        sweep = load_sweep(SWEEPS / f"objectives-{name}-{scale}.yaml")
+        assert sweep.name == f"objectives-{name}-{scale}"
+        assert expand(sweep)
+
+
+@pytest.mark.parametrize("scale", ["toy", "full"])
+def test_arms_are_alike_but_for_what_they_compare(scale: str) -> None:
+    trials = {n: [w.trial for w in expand(load_sweep(SWEEPS / f"objectives-{n}-{scale}.yaml"))]
+              for part in PARTS for n in part.sweeps}  # fmt: skip
+
+    def cells(name: str) -> set[tuple[Any, ...]]:
+        return {(t.architecture.d_model, t.architecture.n_layer, t.batch_tokens, t.optimizer.lr) for t in trials[name]}
+
+    def budgets(name: str) -> set[Any]:
+        return {w.budget for w in expand(load_sweep(SWEEPS / f"objectives-{name}-{scale}.yaml"))}
+
+    assert {t.architecture.d_model for t in trials["causal"]} == {t.architecture.d_model for t in trials["masked"]}
+    assert budgets("causal") == budgets("masked")
+    assert cells("masked-seeds") < cells("masked")
+    at_zero = {(t.model_copy(update={"seed": 0})).run_id("d") for t in trials["masked-seeds"]}
+    assert at_zero < {t.run_id("d") for t in trials["masked"]}
+    assert cells("shared-seeds") == cells("masked-seeds")
+    twins = {(t.architecture.model_copy(update={"share": "none"}), t.steps) for t in trials["shared-seeds"]}
+    assert twins == {(t.architecture, t.steps) for t in trials["masked-seeds"]}
+    for name in ("mask-rate", "electra", "pairs"):
+        if name in trials:
+            assert cells(name) <= cells("masked-seeds")
+            assert budgets(name) == budgets("masked-seeds")
