@@ -23,7 +23,7 @@ from scaling.paths import cache_folder
 from scaling.provenance import cores, environment
 from scaling.trial import Trial
 
-VERSION = 1
+VERSION = 2
 FOLDER = "calibration"
 
 TERMS = ("step", "launch", "flops", "activations", "logits", "parameters")
