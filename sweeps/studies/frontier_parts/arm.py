@@ -148,10 +148,9 @@ def _optima(arm: Arm, frontiers: Sequence[Frontier], where: str, n: int, flops: 
         size, data = (f.draws[f"log_{k}_coefficient"] + f.draws[f"{k}_exponent"] * log_c for k in ("N", "D"))
         level = f.N_exponent.level
         best, ratio = float(f.params(flops)), float(f.tokens(flops) / f.params(flops))
-        for name, label, value, drawn in (
-            ("N", "N*", best, np.exp(size)),
-            ("ratio", "D*/N*", ratio, np.exp(data - size)),
-        ):
+        with np.errstate(over="ignore"):  # a draw without a bound is one: the interval's end is then unknown
+            drawn_best, drawn_ratio = np.exp(size), np.exp(data - size)
+        for name, label, value, drawn in (("N", "N*", best, drawn_best), ("ratio", "D*/N*", ratio, drawn_ratio)):
             numbers.append(
                 Number(
                     f"{arm.key}_{name}_{f.approach}", f"{arm.label}: {label} at {show(flops)} FLOPs, {f.approach}",
