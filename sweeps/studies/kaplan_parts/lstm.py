@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scaling.store import Store
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope, of_fit, records, says, show
+from sweeps.studies.kaplan_parts.base import (
+    CONVERGED,
+    Finding,
+    Number,
+    Part,
+    Scope,
+    excludes,
+    of_fit,
+    records,
+    says,
+    show,
+)
 from sweeps.studies.kaplan_parts.tuned import at_best_rates
 
 if TYPE_CHECKING:
@@ -108,11 +119,15 @@ def _gaps(found: Positions, where: str) -> list[Number]:
     for c in found.comparisons:
         for name, value in (("early", c.early), ("late", c.late), ("widening", c.widening)):
             words = {"early": "early in the context", "late": "late in the context", "widening": "late less early"}
+            status, reason = str(c.status), c.reason
+            if value.known:  # what is true of the gap late in the context need not be of another
+                inside = not excludes(value)
+                status, reason = ("not_resolved", "0 is inside the interval") if inside else (CONVERGED, "")
             numbers.append(
                 Number(
                     f"{name}_{c.params[0]:.0f}",
                     f"LSTM's loss over the decoder's {words[name]}, N = {show(c.params[0])}",
-                    value, str(c.status), where, c.pairs, call, c.reason, "%",
+                    value, status, where, c.pairs, call, reason, "%",
                 )
             )  # fmt: skip
     return numbers
