@@ -18,10 +18,10 @@ reproduce: install
 	$(BIN)/scaling reproduce hoffmann --scale $(SCALE) --out $(OUT) $(if $(WORKERS),--workers $(WORKERS))
 	@echo "Study in $(OUT)/README.md; the committed one is results/hoffmann-$(SCALE)/README.md"
 
-#: Tests that start Ray want the machine for themselves; the others run one process a core.
+#: Tests that start Ray or bound processor time want the machine for themselves; the others run one process a core.
 test: install
-	$(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest -m "not (ray or alone)" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "ray or alone"
 
 check: install
 	$(BIN)/ruff check .

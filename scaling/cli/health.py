@@ -112,7 +112,7 @@ def _torch() -> list[Check]:
     ok, line, seconds = _probe(code)
     if not ok:
         return [Check("torch", "fail", f"cannot be imported: {line}")]
-    number, devices, bf16 = (part.strip() for part in line.split("|"))
+    number, devices, bf16 = (part.strip() for part in (*line.split("|"), "", "")[:3])
     gpu = devices or "none: trials run on the CPU"
     own = "products in hardware" if bf16 else "no products in hardware: float32 takes their place, as each run records"
     return [

@@ -145,13 +145,17 @@ def test_a_bug_is_one_line_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_doctor(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaling.cli.health._probe", lambda code: (True, "2.0 | ", 0.1))
+    monkeypatch.setattr("scaling.cli.health._probe", lambda code: (True, "2.0 |  | yes", 0.1))
     found = call("doctor", "--json")
     assert found.status == 0, found.out
     assert found.json["healthy"]
-    assert {"python", "versions", "cores", "compiler", "torch", "gpu", "ray", "cache"} <= {
-        c["name"] for c in found.json["checks"]
-    }
+    states = {c["name"]: c["state"] for c in found.json["checks"]}
+    assert {"python", "versions", "cores", "compiler", "torch", "gpu", "bf16", "ray", "cache"} <= set(states)
+    assert states["bf16"] == "ok"
+    monkeypatch.setattr("scaling.cli.health._probe", lambda code: (True, "2.0 |  | ", 0.1))
+    (bf16,) = [c for c in call("doctor", "--json").json["checks"] if c["name"] == "bf16"]
+    assert bf16["state"] == "warn"
+    assert "float32" in bf16["detail"]
     Path("analysis").mkdir()
     (shadow,) = [c for c in call("doctor", "--json").json["checks"] if c["name"] == "package analysis"]
     assert shadow["state"] == "warn"

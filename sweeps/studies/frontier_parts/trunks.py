@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from sweeps.studies.kaplan_parts.base import COST, COUNT, Finding, Number, Part, Scope, Table, of_fit, plain, says, show
@@ -91,9 +92,11 @@ def _widths(found: Saving) -> Table:
 
 
 def _sentences(found: Saving) -> list[str]:
+    cost = f"The trunks cost {show(found.trunk_flops)} FLOPs, the separate runs {show(found.separate_flops)}"
+    if not (math.isfinite(found.trunk_sigma) and math.isfinite(found.separate_sigma)):
+        return [f"{cost}; there are too few runs to say how far they lie about either law."]
     return [
-        f"The trunks cost {show(found.trunk_flops)} FLOPs, the separate runs {show(found.separate_flops)}; runs lie"
-        f" about either law with a standard deviation of {100 * found.trunk_sigma:.2f} % and"
+        f"{cost}; runs lie about either law with a standard deviation of {100 * found.trunk_sigma:.2f} % and"
         f" {100 * found.separate_sigma:.2f} % of the loss."
     ]
 
