@@ -141,7 +141,12 @@ def test_a_signal_on_ray_leaves_no_process_and_loses_nothing(number: signal.Sign
     sweep, store = sweep_file(tmp_path, steps=6000, repeat=True), tmp_path / "store"
     process = start(sweep, store, workers=2)
     driver = psutil.Process(process.pid)
-    wait_for(lambda: Store.open(store).running() if (store / "format.json").exists() else False)
+    # A worker that still compiles, some ten seconds on a slow machine, has nothing yet to save.
+    wait_for(
+        lambda: (
+            (store / "format.json").exists() and any(n["info"]["step"] for n in Store.open(store).running().values())
+        )
+    )
     family = driver.children(recursive=True)
     assert_loopback_only([driver, *family])
     process.send_signal(number)
