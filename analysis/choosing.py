@@ -22,6 +22,7 @@ from analysis.bootstrap import Resamples, choose_scheme, estimate, resample
 from analysis.estimation import Estimated, estimate_law
 from analysis.laws import get_law
 from analysis.laws.base import Law
+from analysis.overfitting import REPEATED
 from analysis.table import Runs, check_name, read_table
 from analysis.types import Array, Estimate, Status, jsonable, text_table
 from scaling.errors import InputError
@@ -36,8 +37,6 @@ LEAST_DRAWS = 20
 SIZE_GROUPS = 10
 """More distinct sizes than this are held out in so many groups of neighbours."""
 _DECADE = 10.0
-REPEATED = 1.2
-"""Epochs above which a run saw its text again."""
 
 
 @dataclass(frozen=True, repr=False)

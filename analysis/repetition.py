@@ -23,6 +23,7 @@ from analysis.fresh_curves import LEAST, FreshCurve
 from analysis.intervals import estimate
 from analysis.labels import UNLABELLED, Labels
 from analysis.law_worth import data_term_worth, law_worth, of_draws
+from analysis.overfitting import REPEATED
 from analysis.replicates import Pooled, pooled, recipes
 from analysis.table import Runs, read_table
 from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status, jsonable
@@ -30,8 +31,6 @@ from analysis.types import Array, Dropped, Estimate, FitResult, Plain, Status, j
 if TYPE_CHECKING:
     import pandas as pd
 
-REPEATED = 1.2
-"""Epochs above which a run saw its text again."""
 _ONCE = 1.02
 """Epochs up to which a run saw its text once: horizons are whole steps."""
 

@@ -101,7 +101,7 @@ def choose_execution(
         attention="sdpa" if cuda else _cpu_attention(trial),
         matmul_precision="highest" if cuda else _cpu_matmul_precision(),
         threads=1,
-        compute="fp32" if trial.precision == "bf16" and not cuda and not multiplies_bf16() else None,
+        compute=substitute(trial.precision, cuda),
     )
 
 
@@ -143,6 +143,11 @@ def _cpu_matmul_precision() -> Literal["medium", "highest"]:
     finally:
         torch.set_float32_matmul_precision(before)
     return "medium" if float(error) < MEDIUM_TOLERANCE else "highest"
+
+
+def substitute(precision: str, cuda: bool) -> Literal["fp32"] | None:
+    """What a trial's products are made in here where its own precision would be emulated; None: its precision."""
+    return "fp32" if precision == "bf16" and not cuda and not multiplies_bf16() else None
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.spec import Count, Frozen
-from scaling.trial import Precision, Trial
+from scaling.trial import Trial
 
 Attention = Literal["manual", "sdpa", "native"]
 """`native` is this project's kernel for short sequences on a CPU, `sdpa` torch's fused one, `manual` plain products."""
@@ -41,11 +41,6 @@ class Planned(Frozen):
     execution: Execution = Execution()
     keep: Literal["none", "final"] = "none"
     """Whether the weights that were scored stay in the store."""
-
-    @property
-    def compute(self) -> Precision:
-        """The precision that products are made in here."""
-        return self.execution.compute or self.trial.precision
 
     @property
     def flops(self) -> int:

@@ -30,9 +30,6 @@ MIN_STEPS = 300
 """Fewer optimizer steps than this say nothing about scaling; budgets that give fewer are refused."""
 
 
-Precision = Literal["bf16", "fp32", "fp64"]
-
-
 class Trial(Frozen):
     """One row: architecture and shape, objective, data, optimizer and schedule, one horizon, one seed."""
 
@@ -45,7 +42,7 @@ class Trial(Frozen):
     batch_tokens: Count
     steps: Count
     seed: NonNegativeCount = 0
-    precision: Precision = "bf16"
+    precision: Literal["bf16", "fp32", "fp64"] = "bf16"
     """Of products; what a machine without bf16 of its own makes of bf16 is float32 (`Execution.compute`)."""
     heldout: Literal["full", "nested"] = "full"
     """Which held-out windows are scored: all 2^20 bytes, or the nested 2^18 for small budgets."""

@@ -171,7 +171,7 @@ def _trial(n_layer: int, width: int, batch_tokens: int, precision: str) -> Any:
 
 def _worker(precision: str, compiled: bool, scratch: Path) -> dict[str, Any]:
     """One process: every shape in turn, through the same `JobRunner` that trains a sweep."""
-    from scaling.execution import can_compile, multiplies_bf16, prepare_process
+    from scaling.execution import can_compile, prepare_process, substitute
     from scaling.store import Store
 
     prepare_process()
@@ -179,7 +179,7 @@ def _worker(precision: str, compiled: bool, scratch: Path) -> dict[str, Any]:
 
     cuda = torch.cuda.is_available()
     store = Store.create(scratch)
-    computed = "fp32" if precision == "bf16" and not cuda and not multiplies_bf16() else precision
+    computed = substitute(precision, cuda) or precision
     matmul = _matmul_rate("cuda" if cuda else "cpu", computed)
     print("ready", flush=True)
     sys.stdin.readline()
