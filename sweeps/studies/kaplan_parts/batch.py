@@ -20,7 +20,7 @@ class Batch(Part):
         " batch. A loss at which steps span less than 5× is refused. The gradient's noise scale is measured along"
         " the same runs."
     )
-    sweeps = ("batch",)
+    sweeps = ("batch", "batch-seeds")
     limits = (
         "One size: that B_crit depends on the loss alone, and not on the size, is taken from the paper.",
         "Losses within reach of every batch span well under a factor 2, so that the exponent 1/α_B rests on a short"
@@ -33,7 +33,7 @@ class Batch(Part):
         from analysis.figures.critical_batch import plot_critical_batch
         from analysis.noise_scale import noise_scale
 
-        rows, where = scope.rows("batch"), scope.where("batch")
+        rows, where = scope.rows(*self.sweeps), scope.where(*self.sweeps)
         curves = scope.curves(rows)
         found = measure_critical_batch(rows, curves, level=scope.level, bootstrap=scope.bootstrap, seed=scope.seed)
         scope.handed_on["critical_batch"] = found

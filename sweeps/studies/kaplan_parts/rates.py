@@ -22,15 +22,15 @@ class Rates(Part):
     title = "Learning rate and batch by size"
     question = "How do the best rate and batch move with size (App. D.6: LR(N) falls with ln N)?"
     design = "Sizes at one budget, rate × batch about the recipe; an optimum at the edge of its grid is left out."
-    sweeps = ("rates",)
+    sweeps = ("rates", "rates-batches")
     limits = ("One budget: size and tokens move against each other, so that their exponents are not told apart.",)
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
         from analysis.hyperparameters import fit_hyperparameters
 
-        where = scope.where("rates")
-        rows = scope.rows("rates", extra="status == 'finished'")
+        where = scope.where(*self.sweeps)
+        rows = scope.rows(*self.sweeps, extra="status == 'finished'")
         table = cells_of_budgets(rows)
         found = fit_hyperparameters(
             table, lr="params", batch="params", bootstrap=scope.bootstrap, level=scope.level,
