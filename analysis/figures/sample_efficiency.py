@@ -25,7 +25,8 @@ def plot_sample_efficiency(
 ) -> Drawn:
     """(a) Tokens and (b) steps to each loss over size, with intervals over seeds.
 
-    A hollow mark with an arrow is a size that never got there with all its runs: it stands at the tokens it was given.
+    A hollow triangle upwards is a size that never got there with all its runs: it stands at the tokens given;
+    one downwards was there at its first point, where it stands.
 
     Args:
         found: of `measure_sample_efficiency`.
@@ -36,7 +37,7 @@ def plot_sample_efficiency(
     Raises:
         NotDrawable: no size reached any target.
     """
-    if not any(not r.censored for r in found.reaches):
+    if not any(r.tokens.known for r in found.reaches):
         raise NotDrawable(f"the figure sample_efficiency needs a target that was reached: {found.reason or 'none was'}")
     convention = convention or marks.convention_of(found.labels)
     rows = Rows(["panel", "element"], ["target", "params", "value", "lo", "hi", "reached", "runs"])
@@ -53,13 +54,15 @@ def plot_sample_efficiency(
         style.size_bar(figure, [left, right], norm, convention.loss_label("target"), style.plain_number)
         handles = [Line2D([], [], color=style.MUTED, marker="o", linewidth=0.9, label="reached by every seed")]
         if any(r.censored for r in found.reaches):
-            handles.append(_hollow("not reached by all: given so much"))
+            handles.append(_hollow("not reached by all: given so much", "^"))
+        if any(r.early for r in found.reaches):
+            handles.append(_hollow("there at the first point", "v"))
         style.legend_below(figure, handles)
         return finish(figure, rows)
 
 
-def _hollow(label: str) -> Line2D:
-    return Line2D([], [], color="white", markeredgecolor=style.MUTED, marker="^", linestyle="none", label=label)
+def _hollow(label: str, marker: str) -> Line2D:
+    return Line2D([], [], color="white", markeredgecolor=style.MUTED, marker=marker, linestyle="none", label=label)
 
 
 def _panel(axes: Axes, what: str, found: SampleEfficiency, norm: Any, rows: Rows) -> None:
@@ -67,7 +70,7 @@ def _panel(axes: Axes, what: str, found: SampleEfficiency, norm: Any, rows: Rows
     for target in dict.fromkeys(r.target for r in found.reaches):
         colour = style.sequential()(norm(target))
         part = [r for r in found.reaches if r.target == target]
-        reached = [r for r in part if not r.censored]
+        reached = [r for r in part if r.tokens.known]
         axes.plot(
             [r.params for r in reached],
             [getattr(r, what).value for r in reached],
@@ -76,12 +79,14 @@ def _panel(axes: Axes, what: str, found: SampleEfficiency, norm: Any, rows: Rows
             zorder=2,
         )
         for r in part:
-            if r.censored:
+            if r.censored or r.early:
                 # Steps and tokens differ by the batch, which a size's recipe fixes.
-                bound = r.at_least if what == "tokens" else r.at_least / r.batch_tokens
-                axes.plot([r.params], [bound], color="white", markeredgecolor=colour, marker="^", zorder=3)
+                given = r.at_least if r.censored else r.at_most
+                bound = given if what == "tokens" else given / r.batch_tokens
+                marker, element = ("^", "censored") if r.censored else ("v", "early")
+                axes.plot([r.params], [bound], color="white", markeredgecolor=colour, marker=marker, zorder=3)
                 rows.add(
-                    panel=what, element="censored", target=target, params=r.params, value=bound, reached=r.reached,
+                    panel=what, element=element, target=target, params=r.params, value=bound, reached=r.reached,
                     runs=r.runs,
                 )  # fmt: skip
                 values.append(bound)

@@ -79,3 +79,49 @@ def test_one_seed_has_no_interval_and_says_so(swept):
     assert measure_sample_efficiency(rows, curves.iloc[:0], [3.5]).status is Status.NEEDS_CURVES
     with pytest.raises(InputError, match="not all positive"):
         measure_sample_efficiency(rows, curves, [-1.0])
+
+
+def test_seeds_of_sizes_that_reach_no_target_still_give_the_noise(swept):
+    """Small sizes with seeds and one large without: the large one's tokens have an interval."""
+    rows, curves = swept
+    alone = rows[(rows["params_non_embedding"] != max(SIZES)) | (rows["seed"] == 0)]
+    found = measure_sample_efficiency(alone, curves, [1.9])
+    large = found.reaches[-1]
+    assert [r.censored for r in found.reaches] == [True] * (len(SIZES) - 1) + [False]
+    assert large.runs == 1
+    assert found.noise.dof == len(SIZES) - 1
+    assert large.tokens.ci[0] < large.tokens.value < large.tokens.ci[1]
+
+
+def test_a_loss_passed_before_the_first_point_is_a_bound_from_above(swept):
+    """The largest size below the target at its first point: no estimate, the ratio bounded, the order still told."""
+    rows, curves = swept
+    largest = set(rows["run_id"][rows["params_non_embedding"] == max(SIZES)])
+    late = curves[~curves["run_id"].isin(largest) | (curves["loss"] < 2.8)]
+    found = measure_sample_efficiency(rows, late, [3.0])
+    large, (summary,) = found.reaches[-1], found.summaries
+    assert large.early
+    assert not large.censored
+    assert not large.tokens.known
+    assert large.at_most > tokens_to(2.8, large.params) * 0.9
+    assert summary.first == max(SIZES)
+    assert summary.status is Status.NOT_RESOLVED
+    assert summary.ratio_at_least == pytest.approx(found.reaches[0].tokens.value / large.at_most)
+    assert "first point" in summary.reason
+    assert summary.sizes == len(SIZES) - 1
+
+
+def test_tokens_fall_as_a_power_of_size_with_the_surface_s_exponent(swept):
+    found = measure_sample_efficiency(*swept, [3.5])
+    (summary,) = found.summaries
+    ends = [math.log(tokens_to(3.5, n)) for n in (min(SIZES), max(SIZES))]
+    slope = (ends[1] - ends[0]) / math.log(max(SIZES) / min(SIZES))
+    assert summary.exponent.value == pytest.approx(slope, abs=0.05)
+    assert summary.exponent.ci[0] < slope < summary.exponent.ci[1]
+
+
+def test_default_targets_lie_where_three_sizes_pass(swept):
+    found = measure_sample_efficiency(*swept)
+    assert len(found.summaries) == 6
+    assert all(s.sizes >= 3 for s in found.summaries)
+    assert len({r.target for r in found.reaches}) == 6

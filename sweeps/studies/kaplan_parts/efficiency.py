@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope, says, show
+from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, says, show
 
 
 class Efficiency(Part):
@@ -11,7 +11,11 @@ class Efficiency(Part):
     name = "efficiency"
     title = "Sample efficiency"
     question = "Do larger models reach a loss on fewer tokens and in fewer steps (Figs. 2 and 19)?"
-    design = "The curves of the runs of 'Loss by size'. A run that never reaches a loss is censored, not dropped."
+    design = (
+        "The curves of the runs of 'Loss by size'. A run that never reaches a loss is censored, not dropped; one that"
+        " lies below it at its first evaluation, after the warmup, bounds the tokens from above. The exponent of the"
+        " tokens over N is that of the sizes in between, three or more."
+    )
     uses = ("sizes", "seeds")
     limits = (
         "A loss along a decaying schedule is reached later than in a run that ends there; all sizes share the"
@@ -22,6 +26,7 @@ class Efficiency(Part):
         """See `Part.measure`."""
         from analysis.figures.sample_efficiency import plot_sample_efficiency
         from analysis.sample_efficiency import measure_sample_efficiency
+        from analysis.types import Status
 
         rows, where = scope.rows("sizes", "seeds"), scope.where("sizes", "seeds")
         found = measure_sample_efficiency(rows, scope.curves(rows), level=scope.level)
@@ -34,10 +39,23 @@ class Efficiency(Part):
                     s.ratio, str(s.status), where, s.pairs, call, s.reason,
                 )
             )  # fmt: skip
+            short = f"{s.sizes} sizes have curves that pass it; three are wanted"
+            numbers.append(
+                Number(
+                    f"exponent_{s.target:.3f}", f"exponent of the tokens over N, to {s.target:.3f}", s.exponent,
+                    CONVERGED if s.exponent.known else str(Status.TOO_FEW_POINTS), where, s.sizes, call,
+                    "" if s.exponent.known else short,
+                )
+            )  # fmt: skip
             sentences.append(
                 f"To {s.target:.3f} nats: {s.sooner} of {s.pairs} pairs of sizes have the larger one first"
                 + (f"; the smallest takes {says(s.ratio)} times the tokens of the largest" if s.ratio.known else "")
                 + "."
+            )
+        early = sum(r.early for r in found.reaches)
+        if early:
+            sentences.append(
+                f"{early} of {len(found.reaches)} sizes and losses were passed before the first evaluation."
             )
         censored = [r for r in found.reaches if r.censored]
         if censored:
