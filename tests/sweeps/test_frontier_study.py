@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from study_checks import check_page, check_result
 
-from analysis.types import Status
 from scaling import ledger
 from scaling.accounting import COUNTS
 from scaling.store import Store
@@ -29,20 +29,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 @pytest.mark.slow
 def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    assert result["complete"]
-    assert result["failures"] == {}
-    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
-    assert list(result["parts"]) == [p.name for p in PARTS]
-    assert {p["state"] for p in result["parts"].values()} == {"measured"}
-    assert set(Store.open(folder / "store").rows().status) == {"finished"}
-    for part in result["parts"].values():
-        names = [n["name"] for n in part["numbers"]]
-        assert len(names) == len(set(names))
-        for number in part["numbers"]:
-            assert number["status"] in {str(s) for s in Status}
-            assert number["status"] == "converged" or number["reason"], number["name"]
-            assert number["status"] != "converged" or number["value"]["value"] is not None, number["name"]
+    check_result(*study, PARTS)
+    result = study[1]
     approaches = {f["approach"] for f in result["parts"]["decoder"]["detail"]["decoder"]["frontier"]["frontiers"]}
     assert approaches == {"envelope", "isoflop", "parametric", "porian", "vpnls"}
     counts = {f["count"] for f in result["parts"]["encoder"]["detail"]["bytes"]["frontier"]["frontiers"]}
@@ -79,20 +67,7 @@ def test_forecasts_stand_before_their_runs_and_misses_are_told(study: tuple[Path
 
 @pytest.mark.slow
 def test_the_page_has_every_part_number_and_target(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    page = (folder / "README.md").read_text()
-    assert "{{" not in page
-    assert "{%" not in page
-    assert "nan" not in page.lower().split()
-    assert page.startswith("# The compute-optimal frontier, and what it predicts, smoke scale")
-    for part in result["parts"].values():
-        assert f"## {part['title']}" in page
-        assert all(n["label"].replace("|", "\\|") in page for n in part["numbers"])
-        for picture in part["pictures"]:
-            assert (picture["reason"] or f"(figures/{picture['name']}.png)") in page
-        for table in part["tables"]:
-            assert table["title"] in page
-            assert all(len(row) == len(table["header"]) for row in table["rows"])
+    check_page(*study, "# The compute-optimal frontier, and what it predicts, smoke scale")
 
 
 @pytest.mark.slow

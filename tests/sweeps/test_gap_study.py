@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from study_checks import check_page, check_result, check_sweeps
 
-from analysis.types import Status
 from scaling.store import Store
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
@@ -31,19 +30,7 @@ def _numbers(result: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    assert result["complete"]
-    assert result["failures"] == {}
-    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
-    assert {p["state"] for p in result["parts"].values()} == {"measured"}
-    assert set(Store.open(folder / "store").rows().status) == {"finished"}
-    for part in result["parts"].values():
-        names = [n["name"] for n in part["numbers"]]
-        assert len(names) == len(set(names))
-        for number in part["numbers"]:
-            assert number["status"] in {str(s) for s in Status}
-            assert number["status"] == "converged" or number["reason"], number["name"]
-            assert number["status"] != "converged" or number["value"]["value"] is not None, number["name"]
+    check_result(*study, PARTS)
 
 
 @pytest.mark.slow
@@ -84,26 +71,12 @@ def test_runs_that_two_sweeps_ask_for_are_made_once(study: tuple[Path, dict[str,
 
 @pytest.mark.slow
 def test_the_page_has_every_part_and_number(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    page = (folder / "README.md").read_text()
-    assert "{{" not in page
-    assert "{%" not in page
-    assert "nan" not in page.lower().split()
-    assert page.startswith("# Kaplan's exponent and Hoffmann's, smoke scale")
-    for part in result["parts"].values():
-        assert f"## {part['title']}" in page
-        assert all(n["label"].replace("|", "\\|") in page for n in part["numbers"])
-        for picture in part["pictures"]:
-            shown = f"(figures/{picture['name']}.png)"
-            assert (picture["reason"] or shown) in page
+    check_page(*study, "# Kaplan's exponent and Hoffmann's, smoke scale")
 
 
 @pytest.mark.parametrize("scale", get_study("gap").scales)
 def test_sweep_files_of_every_scale_expand(scale: str) -> None:
-    for name in (n for part in PARTS for n in part.sweeps):
-        sweep = load_sweep(SWEEPS / f"gap-{name}-{scale}.yaml")
-        assert sweep.name == f"gap-{name}-{scale}"
-        assert expand(sweep)
+    check_sweeps("gap", scale, PARTS)
 
 
 @pytest.mark.parametrize("scale", ["toy", "full"])

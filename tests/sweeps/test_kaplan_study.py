@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from study_checks import check_page, check_result, check_sweeps
 
 from analysis.types import Status
 from scaling.errors import InputError
@@ -93,13 +93,8 @@ def _rows(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.slow
 def test_every_part_is_measured_from_runs_that_finished(study: tuple[Path, dict[str, Any]]) -> None:
     folder, result = study
-    assert result["complete"]
-    assert result["failures"] == {}
-    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
-    assert list(result["parts"]) == [p.name for p in PARTS]
-    assert {p["state"] for p in result["parts"].values()} == {"measured"}
+    check_result(folder, result, PARTS)
     rows = Store.open(folder / "store").rows()
-    assert set(rows.status) == {"finished"}
     wanted = {i for s in result["sweeps"].values() for i in rows.run_id[_selected(rows, s["where"])]}
     assert wanted == set(rows.run_id)
 
@@ -115,18 +110,10 @@ def test_numbers_follow_the_schema_and_state_their_worth(study: tuple[Path, dict
     """Every number selects runs of the store; one that is known has an interval around it or a reason for none."""
     folder, result = study
     rows = Store.open(folder / "store").rows()
-    for name, part in result["parts"].items():
+    for part in result["parts"].values():
         jsonschema.validate(part, PART)
-        names = [n["name"] for n in part["numbers"]]
-        assert len(names) == len(set(names)), name
         for number in part["numbers"]:
             assert _selected(rows, number["runs"]).any(), number["name"]
-            value, (lo, hi) = number["value"]["value"], number["value"]["ci"]
-            if number["status"] != "converged":
-                assert number["reason"], number["name"]
-            elif value is not None and lo is not None:
-                assert lo <= value + 1e-9, number["name"]
-                assert value <= hi + 1e-9, number["name"]
 
 
 @pytest.mark.slow
@@ -156,20 +143,7 @@ def test_smoke_is_too_little_for_a_critical_batch_and_says_so(study: tuple[Path,
 
 @pytest.mark.slow
 def test_the_page_has_every_part_number_and_figure(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    page = (folder / "README.md").read_text()
-    assert "{{" not in page
-    assert "nan" not in page.lower().split()
-    for part in result["parts"].values():
-        assert f"## {part['title']}" in page
-        assert all(number["label"].replace("|", "\\|") in page for number in part["numbers"])
-        for picture in part["pictures"]:
-            files = [folder / "figures" / f"{picture['name']}.{form}" for form in ("svg", "png", "pdf", "csv")]
-            if picture["reason"]:
-                assert picture["reason"] in page
-            else:
-                assert all(f.stat().st_size > 0 for f in files)
-                assert f"(figures/{picture['name']}.png)" in page
+    check_page(*study, "# Kaplan's scaling laws, smoke scale")
 
 
 @pytest.mark.slow
@@ -214,11 +188,7 @@ def test_unknown_parts_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", get_study("kaplan").scales)
 def test_sweep_files_of_every_scale_expand(scale: str) -> None:
     """Every sweep of every part is there, makes trials, and its name is its file's."""
-    for part in PARTS:
-        for name in part.sweeps:
-            sweep = load_sweep(SWEEPS / f"kaplan-{name}-{scale}.yaml")
-            assert sweep.name == f"kaplan-{name}-{scale}"
-            assert expand(sweep)
+    check_sweeps("kaplan", scale, PARTS)
 
 
 @pytest.mark.parametrize("scale", ["toy", "full"])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from study_checks import check_page, check_result, check_sweeps
 
-from analysis.types import Status
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
 from sweeps.studies import get_study, reproduce
 from sweeps.studies.kaplan_page import write_page
 from sweeps.studies.objectives_parts import PARTS
 from sweeps.studies.parts import SWEEPS
-
-STATUSES = {str(s) for s in Status} | {"below_baseline", "not_measured"}
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +25,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 @pytest.mark.slow
 def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[Path, dict[str, Any]]) -> None:
     folder, result = study
-    assert result["complete"]
-    assert result["failures"] == {}
-    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
-    assert {p["state"] for p in result["parts"].values()} == {"measured"}
-    for part in result["parts"].values():
-        names = [n["name"] for n in part["numbers"]]
-        assert names
-        assert len(names) == len(set(names))
-        for number in part["numbers"]:
-            assert number["status"] in STATUSES
-            assert number["command"]
-            assert number["status"] == "converged" or number["reason"], number["name"]
-            assert number["status"] != "converged" or number["value"]["value"] is not None, number["name"]
-    page = (folder / "README.md").read_text()
-    assert "{{" not in page
-    assert "nan" not in page.lower().split()
-    for part in result["parts"].values():
-        assert f"## {part['title']}" in page
-        assert all(n["label"].replace("|", "\\|") in page for n in part["numbers"])
-        assert all((p["reason"] or f"(figures/{p['name']}.png)") in page for p in part["pictures"])
+    check_result(folder, result, PARTS, "below_baseline", "not_measured")
+    check_page(folder, result, "# Objectives at equal compute, smoke scale")
+    assert all(p["numbers"] for p in result["parts"].values())
     says = " ".join(s for p in result["parts"].values() for s in p["says"])
     assert "masked less causal" in says
     part = next(iter(result["parts"]))
@@ -59,12 +39,7 @@ def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[P
 
 @pytest.mark.parametrize("scale", get_study("objectives").scales)
 def test_sweep_files_of_every_scale_expand(scale: str) -> None:
-    names = [n for part in PARTS for n in part.sweeps]
-    assert len(names) == len(set(names))
-    for name in names:
-        sweep = load_sweep(SWEEPS / f"objectives-{name}-{scale}.yaml")
-        assert sweep.name == f"objectives-{name}-{scale}"
-        assert expand(sweep)
+    check_sweeps("objectives", scale, PARTS)
 
 
 @pytest.mark.parametrize("scale", ["toy", "full"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from simulated_repetition import TEXTS, TRUTH, repetition_sweep
+from study_checks import check_page, check_result, check_sweeps
 
 from analysis import fit
 from analysis.figures.base import Drawn
-from analysis.types import FitResult, Status
+from analysis.types import FitResult
 from scaling.cost import trial_flops
-from scaling.store import Store
 from scaling.trial import Trial
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
@@ -40,34 +39,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 @pytest.mark.slow
 def test_every_number_of_the_smoke_scale_states_its_worth(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    assert result["complete"]
-    assert result["failures"] == {}
-    assert json.loads((folder / "fits.json").read_text()) == json.loads(json.dumps(result))
-    assert {p["state"] for p in result["parts"].values()} == {"measured"}
-    assert set(Store.open(folder / "store").rows().status) == {"finished"}
-    for part in result["parts"].values():
-        names = [n["name"] for n in part["numbers"]]
-        assert len(names) == len(set(names))
-        for number in part["numbers"]:
-            assert number["status"] in {str(s) for s in Status}
-            assert number["status"] == "converged" or number["reason"], number["name"]
-            assert number["status"] != "converged" or number["value"]["value"] is not None, number["name"]
+    check_result(*study, PARTS)
 
 
 @pytest.mark.slow
 def test_the_page_has_every_part_number_and_figure(study: tuple[Path, dict[str, Any]]) -> None:
-    folder, result = study
-    page = (folder / "README.md").read_text()
-    assert page.startswith("# Repeated text, smoke scale")
-    assert "{{" not in page
-    assert "{%" not in page
-    assert "nan" not in page.lower().split()
-    for part in result["parts"].values():
-        assert f"## {part['title']}" in page
-        assert all(n["label"].replace("|", "\\|") in page for n in part["numbers"])
-        for picture in part["pictures"]:
-            assert (picture["reason"] or f"(figures/{picture['name']}.png)") in page
+    check_page(*study, "# Repeated text, smoke scale")
 
 
 class Simulated(Scope):
@@ -149,10 +126,7 @@ def test_the_difference_of_two_laws_has_the_sign_of_their_errors() -> None:
 
 @pytest.mark.parametrize("scale", get_study("repetition").scales)
 def test_sweep_files_of_every_scale_expand(scale: str) -> None:
-    for name in (n for part in PARTS for n in part.sweeps):
-        sweep = load_sweep(SWEEPS / f"repetition-{name}-{scale}.yaml")
-        assert sweep.name == f"repetition-{name}-{scale}"
-        assert expand(sweep)
+    check_sweeps("repetition", scale, PARTS)
 
 
 def trials(name: str, scale: str) -> list[Trial]:
