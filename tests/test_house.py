@@ -142,7 +142,7 @@ def test_the_built_wheel_gives_a_working_command(tmp_path: Path) -> None:
 
 def test_the_readme_shows_what_the_study_measured() -> None:
     """Its table is made from the committed fits, its pictures exist, and its two commands are the Makefile's."""
-    from sweeps.studies.page import summary_table
+    from sweeps.studies.hoffmann_page import summary_table
 
     readme = (ROOT / "README.md").read_text()
     result = json.loads((ROOT / "results/hoffmann-toy/fits.json").read_text())

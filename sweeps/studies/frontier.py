@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.studies.base import Options
 from sweeps.studies.frontier_parts import PARTS
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 from sweeps.studies.parts import PartsStudy
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sweeps.studies.gap_parts import PARTS
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 from sweeps.studies.parts import PartsStudy
 
 

@@ -75,7 +75,7 @@ class Hoffmann(Study):
         _draw(options, families, store, frontiers)
         compact(Store.open(store, write=True))
         (options.out / "fits.json").write_text(json.dumps(result, indent=1) + "\n")
-        from sweeps.studies.page import write_page
+        from sweeps.studies.hoffmann_page import write_page
 
         write_page(options.out, result)
         return result

@@ -18,7 +18,7 @@ from scaling.provenance import environment, version
 from scaling.store import Store, compact
 from sweeps.include import FIELD as INCLUDE
 from sweeps.studies.base import Options, Study
-from sweeps.studies.kaplan_parts.base import LEVEL, Finding, Measured, Part, Scope, one_of
+from sweeps.studies.part import LEVEL, Finding, Measured, Part, Scope, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class PartsStudy(Study):
         result["seconds"] = round(time.monotonic() - started, 1)
         compact(Store.open(store, write=True))
         (options.out / "fits.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        from sweeps.studies.kaplan_page import write_page
+        from sweeps.studies.parts_page import write_page
 
         write_page(options.out, result, template=self.template, first=self.first, published=self.compared)
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 from sweeps.studies.parts import PartsStudy
 from sweeps.studies.repetition_parts import PARTS
 

@@ -18,8 +18,8 @@ from scaling.store.schema import ROW_COLUMNS
 from scaling.trial import Trial
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
-from sweeps.studies.kaplan_parts.base import Measured, Picture, Scope
 from sweeps.studies.objectives_parts.arms import DOCUMENTS
+from sweeps.studies.part import Measured, Picture, Scope
 from sweeps.studies.parts import SWEEPS
 
 VOCABULARY = 258

@@ -11,7 +11,7 @@ from analysis.types import Status
 from scaling.store import Store
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 from sweeps.studies.parts import SWEEPS
 
 STATUSES = frozenset(str(s) for s in Status)

@@ -15,7 +15,7 @@ from sweeps.studies.gap_parts.arms import CHAIN
 from sweeps.studies.gap_parts.chain import PART as CHAIN_PART
 from sweeps.studies.gap_parts.counting import PART as COUNTING
 from sweeps.studies.gap_parts.interactions import PART as INTERACTIONS
-from sweeps.studies.kaplan_parts.base import Measured, Number, Scope
+from sweeps.studies.part import Measured, Number, Scope
 
 VOCABULARY = 4096
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192)

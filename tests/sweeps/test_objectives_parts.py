@@ -12,7 +12,6 @@ from objectives_world import EFFECTS, SHARED_COST, world
 
 from scaling.evaluations.measuring import settings_of
 from scaling.store import Store
-from sweeps.studies.kaplan_parts.base import Number, Scope
 from sweeps.studies.objectives_parts import PARTS
 from sweeps.studies.objectives_parts.arms import arms_of, at_budget, rate_of
 from sweeps.studies.objectives_parts.causal_masked import PART as CAUSAL_MASKED
@@ -21,6 +20,7 @@ from sweeps.studies.objectives_parts.mask_rate import PART as MASK_RATE
 from sweeps.studies.objectives_parts.metrics import ADJACENT, DATA, PLL
 from sweeps.studies.objectives_parts.pairs import PART as PAIRS
 from sweeps.studies.objectives_parts.sharing import PART as SHARING
+from sweeps.studies.part import Number, Scope
 
 
 @pytest.fixture(scope="module")

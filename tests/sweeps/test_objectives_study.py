@@ -11,9 +11,9 @@ from study_checks import check_page, check_result, check_sweeps
 from sweeps.definition import load_sweep
 from sweeps.expand import expand
 from sweeps.studies import get_study, reproduce
-from sweeps.studies.kaplan_page import write_page
 from sweeps.studies.objectives_parts import PARTS
 from sweeps.studies.parts import SWEEPS
+from sweeps.studies.parts_page import write_page
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from sweeps.definition import load_sweep
 from sweeps.expand import expand
 from sweeps.recipes.small_v1 import SmallV1
 from sweeps.studies import get_study, reproduce
-from sweeps.studies.kaplan_parts.base import Measured, Picture, Scope
+from sweeps.studies.part import Measured, Picture, Scope
 from sweeps.studies.parts import SWEEPS
 from sweeps.studies.repetition_parts import PARTS
 from sweeps.studies.repetition_parts.forms import difference

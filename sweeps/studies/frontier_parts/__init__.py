@@ -6,7 +6,7 @@ from sweeps.studies.frontier_parts.encoder import PART as ENCODER
 from sweeps.studies.frontier_parts.predictions import PART as PREDICTIONS
 from sweeps.studies.frontier_parts.trunks import PART as TRUNKS
 from sweeps.studies.frontier_parts.tuning import PART as TUNING
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 
 PARTS: tuple[Part, ...] = (DECODER, ENCODER, PREDICTIONS, COLLAPSE, TUNING, TRUNKS)
 

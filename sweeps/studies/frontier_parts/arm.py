@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.accounting import COSTS, COUNTS
 from sweeps.studies.frontier_parts.rolling import Family
-from sweeps.studies.kaplan_parts.base import (
+from sweeps.studies.part import (
     CONVERGED,
     COST,
     COUNT,

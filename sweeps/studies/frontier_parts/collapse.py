@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.types import Estimate
 from sweeps.studies.frontier_parts.decoder import ARM
-from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, says, show
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, says, show
 
 if TYPE_CHECKING:
     from analysis.collapsing import Collapsed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.studies.frontier_parts.arm import HOFFMANN, Arm, measure
-from sweeps.studies.kaplan_parts.base import Finding, Part, Scope
+from sweeps.studies.part import Finding, Part, Scope
 
 ARM = Arm("decoder", "Decoder", "decoder", ("decoder-seeds", "decoder-upper-seeds"), HOFFMANN)
 TUNING = ("tuning", "tuning-confirm")

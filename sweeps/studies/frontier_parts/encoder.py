@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.studies.frontier_parts.arm import Arm, measure, together
-from sweeps.studies.kaplan_parts.base import Finding, Part, Scope
+from sweeps.studies.part import Finding, Part, Scope
 
 ARM = Arm("encoder", "Encoder, words", "encoder", ("encoder-seeds",))
 BYTES = Arm("bytes", "Encoder, bytes", "encoder-bytes")

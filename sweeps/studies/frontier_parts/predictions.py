@@ -13,7 +13,7 @@ from analysis.types import jsonable
 from sweeps.studies.frontier_parts.decoder import ARM as DECODER
 from sweeps.studies.frontier_parts.encoder import ARM as ENCODER
 from sweeps.studies.frontier_parts.rolling import SEEDS, Target, targets
-from sweeps.studies.kaplan_parts.base import COST, COUNT, Finding, Part, Picture, Scope, Table, show
+from sweeps.studies.part import COST, COUNT, Finding, Part, Picture, Scope, Table, show
 
 if TYPE_CHECKING:
     from analysis.figures.prediction import Scored

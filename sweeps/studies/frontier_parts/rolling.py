@@ -20,7 +20,7 @@ from sweeps.definition import Sweep, load_sweep
 from sweeps.run import prepare_sweep
 from sweeps.studies.base import Options
 from sweeps.studies.closed_loop import Forecast, forecast, outcomes, register, standing
-from sweeps.studies.kaplan_parts.base import LEVEL
+from sweeps.studies.part import LEVEL
 from sweeps.studies.parts import DRAWS, launch, touched
 
 if TYPE_CHECKING:

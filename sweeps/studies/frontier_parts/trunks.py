@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sweeps.studies.kaplan_parts.base import COST, COUNT, Finding, Number, Part, Scope, Table, of_fit, plain, says, show
+from sweeps.studies.part import COST, COUNT, Finding, Number, Part, Scope, Table, of_fit, plain, says, show
 
 if TYPE_CHECKING:
     from analysis.trunks import Saving

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sweeps.studies.frontier_parts.decoder import TUNING
-from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
 from sweeps.studies.kaplan_parts.rates import cells_of_budgets
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
 
 if TYPE_CHECKING:
     from analysis.checks.tuning import TuningGaps

@@ -3,7 +3,7 @@
 from sweeps.studies.gap_parts.chain import PART as CHAIN
 from sweeps.studies.gap_parts.counting import PART as COUNTING
 from sweeps.studies.gap_parts.interactions import PART as INTERACTIONS
-from sweeps.studies.kaplan_parts.base import Part
+from sweeps.studies.part import Part
 
 PARTS: tuple[Part, ...] = (CHAIN, COUNTING, INTERACTIONS)
 

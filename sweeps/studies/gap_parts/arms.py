@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.protocols import Arm, Change, Measured, Protocols, measure_protocols
-from sweeps.studies.kaplan_parts.base import Number, Scope
 from sweeps.studies.kaplan_parts.tuned import Tuned, at_best_rates
+from sweeps.studies.part import Number, Scope
 
 if TYPE_CHECKING:
     import pandas as pd

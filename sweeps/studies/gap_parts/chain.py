@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.protocols import APPROACHES, PUBLISHED
 from sweeps.studies.gap_parts.arms import CHAIN, LABELS, MIDWAY, arms, call, changed, exponent, measure, tuned
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, excludes, says, show
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says, show
 
 if TYPE_CHECKING:
     from analysis.protocols import Protocols

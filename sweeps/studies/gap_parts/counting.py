@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.protocols import APPROACHES
 from sweeps.studies.gap_parts.arms import changed, exponent, measure, tuned
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, excludes, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says
 
 CONVENTIONS = ("tuned", "tuned_total", "tuned_blocks")
 NANOCHAT = {"tuned": 0.54, "tuned_total": 0.37, "tuned_blocks": 0.70}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.protocols import APPROACHES
 from sweeps.studies.gap_parts.arms import changed, exponent, measure
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Part, Scope, says
+from sweeps.studies.part import CONVERGED, Finding, Part, Scope, says
 
 ARMS = ("flops", "flops_blocks", "decay", "batch", "fixed_tuned", "tuned", "tuned_blocks")
 EFFECTS = (

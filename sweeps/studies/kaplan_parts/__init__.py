@@ -1,6 +1,5 @@
 """The parts of the study in the order they are trained and measured; later ones use what earlier ones found."""
 
-from sweeps.studies.kaplan_parts.base import Part
 from sweeps.studies.kaplan_parts.batch import PART as BATCH
 from sweeps.studies.kaplan_parts.compute import PART as COMPUTE
 from sweeps.studies.kaplan_parts.data import PART as DATA
@@ -13,6 +12,7 @@ from sweeps.studies.kaplan_parts.second_corpus import PART as SECOND_CORPUS
 from sweeps.studies.kaplan_parts.shape import PART as SHAPE
 from sweeps.studies.kaplan_parts.sizes import PART as SIZES
 from sweeps.studies.kaplan_parts.steps import PART as STEPS
+from sweeps.studies.part import Part
 
 PARTS: tuple[Part, ...] = (
     SIZES, DATA, BATCH, STEPS, COMPUTE, EFFICIENCY, SHAPE, LSTM, RATES, SCHEDULES, SECOND_CORPUS, PANELS,

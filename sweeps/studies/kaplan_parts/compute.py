@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, excludes, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says
 
 if TYPE_CHECKING:
     from analysis.compute import Compute, ComputeFrontier

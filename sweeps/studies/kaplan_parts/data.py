@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope, of_fit, plain, show
+from sweeps.studies.part import Finding, Number, Part, Scope, of_fit, plain, show
 
 if TYPE_CHECKING:
     import pandas as pd

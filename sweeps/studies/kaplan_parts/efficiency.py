@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, says, show
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says, show
 
 
 class Efficiency(Part):

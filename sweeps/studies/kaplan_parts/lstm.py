@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scaling.store import Store
-from sweeps.studies.kaplan_parts.base import (
+from sweeps.studies.kaplan_parts.tuned import at_best_rates
+from sweeps.studies.part import (
     CONVERGED,
     Finding,
     Number,
@@ -17,7 +18,6 @@ from sweeps.studies.kaplan_parts.base import (
     says,
     show,
 )
-from sweeps.studies.kaplan_parts.tuned import at_best_rates
 
 if TYPE_CHECKING:
     from analysis.positions import Positions

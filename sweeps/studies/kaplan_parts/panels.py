@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.studies.kaplan_parts.base import Finding, Part, Scope
+from sweeps.studies.part import Finding, Part, Scope
 
 
 class Panels(Part):

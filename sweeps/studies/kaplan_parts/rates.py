@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.replicates import pooled
 from analysis.types import Estimate, Status
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scaling.store import Store
-from sweeps.studies.kaplan_parts.base import CONVERGED, Finding, Number, Part, Scope, excludes, of_fit, records, says
 from sweeps.studies.kaplan_parts.data import CALL
 from sweeps.studies.kaplan_parts.tuned import Tuned, at_best_rates
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, of_fit, records, says
 
 if TYPE_CHECKING:
     from analysis.types import FitResult
@@ -81,7 +81,7 @@ def _transfer(scope: Scope, first: Tuned, corpus: Any) -> tuple[list[Number], li
     call = f"scaling evaluate store --metric other_corpus --set corpus={corpus.type} --set heldout=nested"
     if len(scores) < 3:
         left = "; ".join(sorted(set(outcome.left_out.values()))) or "no run was scored"
-        from sweeps.studies.kaplan_parts.base import unknown
+        from sweeps.studies.part import unknown
 
         missing = Number(
             "alpha_N_transfer", "exponent of the loss on the second corpus", unknown(scope.level), "too_few_points",

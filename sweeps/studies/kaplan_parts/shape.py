@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sweeps.studies.kaplan_parts.base import CONVERGED, COUNT, Finding, Number, Part, Scope, says
 from sweeps.studies.kaplan_parts.tuned import at_best_rates
+from sweeps.studies.part import CONVERGED, COUNT, Finding, Number, Part, Scope, says
 
 REFERENCES = {
     "smoke": {"n_layer": 2, "d_model": 12, "d_ff": 48, "n_head": 1},

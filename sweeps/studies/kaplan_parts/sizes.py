@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analysis.types import Estimate, jsonable
-from sweeps.studies.kaplan_parts.base import COUNT, Finding, Number, Part, Scope, of_fit, says
 from sweeps.studies.kaplan_parts.tuned import Tuned, at_best_rates
+from sweeps.studies.part import COUNT, Finding, Number, Part, Scope, of_fit, says
 
 KAPLAN_ALPHA_N = 0.076
 COUNT_WORDS = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.bootstrap import percentile
 from analysis.types import Estimate
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope, of_fit
 from sweeps.studies.kaplan_parts.tuned import at_best_rates
+from sweeps.studies.part import Finding, Number, Part, Scope, of_fit
 
 if TYPE_CHECKING:
     from analysis.learning_curves import LearningCurves

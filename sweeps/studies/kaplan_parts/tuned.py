@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.types import Status
-from sweeps.studies.kaplan_parts.base import Number, plain
+from sweeps.studies.part import Number, plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.contrasts import Contrast, Scored, ratio
 from analysis.types import Estimate, Status
-from sweeps.studies.kaplan_parts.base import Number, Scope, plain
+from sweeps.studies.part import Number, Scope, plain
 
 if TYPE_CHECKING:
     import pandas as pd

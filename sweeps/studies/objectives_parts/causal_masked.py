@@ -9,7 +9,6 @@ import numpy as np
 
 from analysis.contrasts import Contrast, contrast, seed_noise
 from analysis.types import Estimate, Status
-from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Picture, Scope, says, show
 from sweeps.studies.objectives_parts.arms import (
     ENOUGH_RATES,
     Arm,
@@ -20,6 +19,7 @@ from sweeps.studies.objectives_parts.arms import (
     number,
     of,
 )
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Picture, Scope, says, show
 
 if TYPE_CHECKING:
     from analysis.comparing import Comparison, Difference

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis.figures.contrasts import Point, plot_contrasts
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope
 from sweeps.studies.objectives_parts.arms import Arm, arms_of, at_budget, interior_rates
 from sweeps.studies.objectives_parts.metrics import ADJACENT, SST2, STS, SUBJECTIVITY, effect, scores_of, sentence
+from sweeps.studies.part import Finding, Number, Part, Scope
 
 METRICS = (SUBJECTIVITY, SST2, STS, ADJACENT)
 

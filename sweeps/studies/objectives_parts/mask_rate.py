@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis.figures.contrasts import Point, plot_contrasts
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope
 from sweeps.studies.objectives_parts.arms import Arm, arms_of, at_budget, interior_rates, rate_of
 from sweeps.studies.objectives_parts.metrics import BLIMP, PLL, SUBJECTIVITY, effect, scores_of, sentence, trend
+from sweeps.studies.part import Finding, Number, Part, Scope
 
 METRICS = (PLL, BLIMP, SUBJECTIVITY)
 USUAL = 0.15

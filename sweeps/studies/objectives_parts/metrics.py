@@ -18,8 +18,8 @@ from analysis.figures.contrasts import Point
 from analysis.replicates import Pooled
 from analysis.types import Estimate, Status
 from scaling.store import Store
-from sweeps.studies.kaplan_parts.base import Number, Scope, records
 from sweeps.studies.objectives_parts.arms import Arm, number, of, sums_by
+from sweeps.studies.part import Number, Scope, records
 
 if TYPE_CHECKING:
     from scaling.evaluations.base import Evaluation
@@ -223,7 +223,7 @@ def trend(scope: Scope, scores: Scores, name: str, label: str, a: Sequence[Arm],
 
 def sentence(made: Number) -> str:
     """A number in words."""
-    from sweeps.studies.kaplan_parts.base import CONVERGED, says
+    from sweeps.studies.part import CONVERGED, says
 
     if made.status == NOT_MEASURED:
         return f"{made.label}: not measured, {made.reason}."

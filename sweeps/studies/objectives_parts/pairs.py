@@ -6,7 +6,6 @@ import math
 
 from analysis.contrasts import contrast, given, seed_noise
 from analysis.figures.contrasts import Point, plot_contrasts
-from sweeps.studies.kaplan_parts.base import Finding, Number, Part, Scope, says
 from sweeps.studies.objectives_parts.arms import (
     Arm,
     arms_of,
@@ -16,6 +15,7 @@ from sweeps.studies.objectives_parts.arms import (
     of,
 )
 from sweeps.studies.objectives_parts.metrics import ADJACENT, ORDER, STS, SUBJECTIVITY, effect, scores_of, sentence
+from sweeps.studies.part import Finding, Number, Part, Scope, says
 
 METRICS = (ADJACENT, ORDER, STS, SUBJECTIVITY)
 KINDS = {"nsp": "next-sentence prediction", "sop": "sentence-order prediction"}

@@ -7,8 +7,8 @@ from typing import Any
 from analysis.contrasts import contrast, seed_noise
 from analysis.figures.contrasts import Point, plot_contrasts
 from analysis.types import Status
-from sweeps.studies.kaplan_parts.base import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, says, unknown
 from sweeps.studies.objectives_parts.arms import Arm, arms_of, at_budget, document_scores, interior_rates, number, of
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, says, unknown
 
 CALL = "analysis.contrasts.contrast([(1, shared), (-1, unshared)], noise, scale=100)"
 NEAR = 0.06

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.types import Estimate
-from sweeps.studies.kaplan_parts.base import (
+from sweeps.studies.part import (
     CONVERGED,
     COST,
     COUNT,

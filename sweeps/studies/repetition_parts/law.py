@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweeps.studies.kaplan_parts.base import (
+from sweeps.studies.part import (
     CONVERGED,
     Finding,
     Number,

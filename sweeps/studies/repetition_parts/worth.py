@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.law_worth import data_term_worth
 from analysis.types import Estimate
-from sweeps.studies.kaplan_parts.base import (
+from sweeps.studies.part import (
     CONVERGED,
     Finding,
     Number,

@@ -10,14 +10,7 @@ LONG = 100
 """A reason longer than this is cut at its parenthesis; fits.json has the whole."""
 
 
-def write_page(
-    folder: Path,
-    result: dict[str, Any],
-    *,
-    template: str = "kaplan.md.jinja",
-    first: str = "panels",
-    published: str = "Kaplan et al.",
-) -> Path:
+def write_page(folder: Path, result: dict[str, Any], *, template: str, first: str, published: str) -> Path:
     """Writes README.md of a study folder from what fits.json holds; returns its path.
 
     Args:

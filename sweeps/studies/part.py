@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from analysis.table import Runs
 
 COUNT = "non_embedding"
-"""How the paper counts N."""
+"""How Kaplan et al. 2020 count N, and what the studies in parts say unless they say otherwise."""
 COST = "exact"
 LEVEL = 0.9
 
