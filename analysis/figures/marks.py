@@ -14,6 +14,7 @@ from analysis.figures.style import Convention
 from analysis.types import Array, Estimate
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,6 +27,12 @@ def convention_of(labels: Labels, what: str = "") -> Convention:
     return Convention(
         labels.count, labels.cost, *style.units(labels.tokenizers, labels.objectives), what or labels.loss
     )
+
+
+def convention_of_rows(rows: pd.DataFrame, count: str = "non_embedding") -> Convention:
+    """The convention of a store's rows: units by their tokenizers and objectives."""
+    units = style.units(*(sorted(set(rows[c])) if c in rows else [] for c in ("tokenizer", "objective")))
+    return Convention(count, "exact", *units, "held-out loss") if units else Convention(count, what="held-out loss")
 
 
 def panels_of(figure: Figure, columns: int, width_mm: float, title: str) -> list[Axes]:

@@ -11,24 +11,52 @@ import pandas as pd
 import pytest
 from kaplan_results import results
 
+from analysis import fit
 from analysis.figures.base import Drawn, NotDrawable
+from analysis.figures.compute_trends import FIELDS, plot_compute_trends
 from analysis.figures.critical_batch import plot_critical_batch
 from analysis.figures.kaplan_panels import plot_kaplan_panels
 from analysis.figures.learning_curves import plot_learning_curves
+from analysis.figures.marks import convention_of_rows
 from analysis.figures.overfitting import plot_overfitting
 from analysis.figures.positions import plot_positions
+from analysis.figures.rates import plot_rates
 from analysis.figures.sample_efficiency import plot_sample_efficiency
 from analysis.figures.shapes import plot_shapes
+from analysis.figures.transfer import plot_transfer
 
 R: Any = results
+SIZES = [1e4, 3e4, 1e5, 3e5]
+OTHER = {"own": [2.0, 1.8, 1.6, 1.45], "other": [2.3, 2.05, 1.84, 1.66]}
+
+
+def tuning_rows(seeds: int = 2) -> pd.DataFrame:
+    """Two sizes, two batches, three rates: the best of the larger batch is the highest rate."""
+    cells = [(n, b, lr, s) for n in (1e4, 1e5) for b in (256, 512) for lr in (1e-3, 2e-3, 4e-3) for s in range(seeds)]
+    table = pd.DataFrame(cells, columns=["params_non_embedding", "batch_tokens", "lr", "seed"])
+    best = table["batch_tokens"].map({256: 2e-3, 512: 8e-3})
+    table["loss"] = 1.7 + 0.05 * np.log(table["lr"] / best) ** 2 + 0.01 * table["seed"]
+    return table.assign(tokenizer="byte", objective="causal")
+
+
+def transfer(**options: Any) -> Drawn:
+    fits = {
+        k: fit(pd.DataFrame({"params": SIZES, "loss": v}), "power", x="params", bootstrap=0) for k, v in OTHER.items()
+    }
+    return plot_transfer(SIZES, OTHER, fits, convention=convention_of_rows(tuning_rows()), **options)
+
+
 FIGURES: dict[str, Callable[..., Drawn]] = {
+    "compute_trends": lambda **o: plot_compute_trends(R()["compute"], **o),
     "critical_batch": lambda **o: plot_critical_batch(R()["critical_batch"], R()["noise_scale"], **o),
     "kaplan_panels": lambda **o: plot_kaplan_panels(R()["compute"], R()["overfitting"], R()["params"], **o),
     "learning_curves": lambda **o: plot_learning_curves(R()["learning_curves"], **o),
     "overfitting": lambda **o: plot_overfitting(R()["overfitting"], **o),
     "positions": lambda **o: plot_positions(R()["positions"], **o),
+    "rates": lambda **o: plot_rates(tuning_rows(), line="batch_tokens", panel="params_non_embedding", **o),
     "sample_efficiency": lambda **o: plot_sample_efficiency(R()["sample_efficiency"], **o),
     "shapes": lambda **o: plot_shapes(R()["shapes"], **o),
+    "transfer": transfer,
 }
 
 
@@ -62,9 +90,9 @@ def test_nothing_is_clipped_or_overlaps(name: str, width: float, drawn: dict[str
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_axis_names_its_unit_or_convention(name: str, drawn: dict[str, Drawn]):
     units = ("nats per byte", "non-embedding parameters", "exact training FLOPs", "tokens (bytes)", "%", "steps")
-    units += ("d_model/n_layer", "d_ff/d_model", "d_model/n_head")
+    units += ("d_model/n_layer", "d_ff/d_model", "d_model/n_head", "learning rate")
     labels = [t for a in drawn[name].figure.axes for t in (a.get_xlabel(), a.get_ylabel()) if t]
-    assert len(labels) >= 4
+    assert len(labels) >= {"rates": 3, "transfer": 2}.get(name, 4)  # one y axis for all panels; one panel
     assert all(any(u in text for u in units) for text in labels)
 
 
@@ -143,7 +171,46 @@ def test_overfits_shapes_and_gaps_are_those_measured(drawn: dict[str, Drawn]):
     assert list(gaps[gaps["panel"] == "b"]["value"]) == measured
 
 
+def test_points_of_every_frontier_are_drawn_and_only_resolved_laws(drawn: dict[str, Drawn]):
+    table, found = drawn["compute_trends"].table, R()["compute"]
+    for f in (found.naive, found.adjusted):
+        for name, trend in f.trends.items():
+            part = table[(table["panel"] == name) & (table["frontier"] == f.kind)]
+            points = part[part["element"] == "point"]
+            assert list(points["value"]) == [getattr(p, FIELDS[name]) for p in f.points]
+            law = part[part["element"] == "law"]
+            assert bool(len(law)) == (str(trend.status) == str(f.status) == "converged")
+            if len(law):
+                slope = np.diff(np.log(law["value"]))[0] / np.diff(np.log(law["flops"]))[0]
+                assert slope == pytest.approx(trend.exponent.value)
+
+
+def test_rates_are_means_over_seeds_and_an_edge_is_hollow(drawn: dict[str, Drawn]):
+    table, rows = drawn["rates"].table, tuning_rows()
+    means = table[table["element"] == "mean"]
+    assert set(means["runs"]) == {2.0}
+    expected = np.exp(
+        np.log(rows["loss"]).groupby([rows["params_non_embedding"], rows["batch_tokens"], rows["lr"]]).mean()
+    )
+    np.testing.assert_allclose(sorted(means["loss"]), sorted(expected))
+    large = [line for line in drawn["rates"].figure.axes[0].lines if line.get_marker() == "o"]
+    assert [line.get_color() == "white" for line in large] == [False, True]
+
+
+def test_transfer_has_each_text_s_runs_and_law(drawn: dict[str, Drawn]):
+    table = drawn["transfer"].table
+    for text, losses in OTHER.items():
+        assert list(table[(table["text"] == text) & (table["element"] == "run")]["loss"]) == losses
+    assert "nats per byte" in drawn["transfer"].figure.axes[0].get_ylabel()
+
+
 def test_nothing_to_draw_is_one_clear_reason():
+    with pytest.raises(NotDrawable, match="compute_trends needs a frontier"):
+        plot_compute_trends(replace(R()["compute"], naive=replace(R()["compute"].naive, points=()), adjusted=None))
+    with pytest.raises(NotDrawable, match="rates needs two learning rates"):
+        plot_rates(tuning_rows()[lambda t: t["lr"] == 1e-3], line="batch_tokens")
+    with pytest.raises(NotDrawable, match="transfer needs runs"):
+        plot_transfer([], {"own": [], "other": []}, {})
     with pytest.raises(NotDrawable, match="critical_batch needs targets"):
         plot_critical_batch(replace(R()["critical_batch"], targets=()))
     with pytest.raises(NotDrawable, match="positions needs losses"):

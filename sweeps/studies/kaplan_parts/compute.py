@@ -41,6 +41,7 @@ class ComputePart(Part):
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
         from analysis.compute import measure_compute
+        from analysis.figures.compute_trends import plot_compute_trends
 
         rows, where = scope.rows("sizes", "seeds"), scope.where("sizes", "seeds")
         batch = scope.handed_on.get("critical_batch")
@@ -59,7 +60,15 @@ class ComputePart(Part):
                     "" if excludes(found.difference) else "0 is inside the interval",
                 )
             )  # fmt: skip
-        return Finding(numbers=tuple(numbers), says=_sentences(found, law is None), detail={"compute": found})
+        caption = (
+            "Best size, batch, steps and tokens over compute, with the power laws that are resolved (after Fig. 14)."
+        )
+        return Finding(
+            numbers=tuple(numbers),
+            pictures=(scope.draw("compute-trends", caption, lambda: plot_compute_trends(found)),),
+            says=_sentences(found, law is None),
+            detail={"compute": found},
+        )
 
 
 def _call(kind: str) -> str:

@@ -27,6 +27,7 @@ class Rates(Part):
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
+        from analysis.figures.rates import plot_rates
         from analysis.hyperparameters import fit_hyperparameters
 
         where = scope.where(*self.sweeps)
@@ -55,7 +56,15 @@ class Rates(Part):
         numbers += _logarithmic(scope, found, where)
         interior = sum(str(c.status) == CONVERGED for c in found.cells)
         text = [f"{interior} of {len(found.cells)} sizes have their optimum inside the grid."]
-        return Finding(numbers=tuple(numbers), says=tuple(text), detail={"hyperparameters": found})
+        caption = "Loss by learning rate and batch, a panel a size; the large dot is a batch's best rate."
+        return Finding(
+            numbers=tuple(numbers),
+            pictures=(
+                scope.draw("rates", caption, lambda: plot_rates(rows, line="batch_tokens", panel=f"params_{COUNT}")),
+            ),
+            says=tuple(text),
+            detail={"hyperparameters": found},
+        )
 
 
 def cells_of_budgets(rows: pd.DataFrame) -> pd.DataFrame:

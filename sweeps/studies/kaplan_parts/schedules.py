@@ -30,6 +30,8 @@ class Schedules(Part):
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
+        from analysis.figures.rates import plot_rates
+
         rows, where = scope.rows("schedules"), scope.where("schedules")
         effects = effects_of(rows, scope.level)
         numbers = [
@@ -40,7 +42,14 @@ class Schedules(Part):
             )
             for e in effects
         ]  # fmt: skip
-        return Finding(numbers=tuple(numbers), says=_sentences(effects), detail={"effects": [vars(e) for e in effects]})
+        done = rows[rows.status == "finished"]
+        caption = "Loss at the end by peak rate and schedule; dots are seeds, the large dot a schedule's best rate."
+        return Finding(
+            numbers=tuple(numbers),
+            pictures=(scope.draw("schedules", caption, lambda: plot_rates(done, line="schedule")),),
+            says=_sentences(effects),
+            detail={"effects": [vars(e) for e in effects]},
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.store import Store
 from sweeps.studies.kaplan_parts.data import CALL
 from sweeps.studies.kaplan_parts.tuned import Tuned, at_best_rates
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, of_fit, records, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Picture, Scope, excludes, of_fit, records, says
 
 if TYPE_CHECKING:
     from analysis.types import FitResult
@@ -49,9 +49,27 @@ class SecondCorpus(Part):
         by_data = of_fit(data.by_size[-1].fit, {"alpha": ("alpha_D_second", label)}, where, command=CALL)
         return Finding(
             numbers=(*own, *by_data, *transfer),
+            pictures=(_picture(scope, first, detail, _trial_corpus(second).type),),
             says=tuple(sentences),
             detail={"data": data.by_size[-1].fit, **detail},
         )
+
+
+def _picture(scope: Scope, first: Tuned, detail: dict[str, Any], other: str) -> Picture:
+    from analysis.figures.marks import convention_of_rows
+    from analysis.figures.transfer import plot_transfer
+
+    own, points, fits = _corpus(first), detail.get("points", []), detail.get("fits", {})
+    losses = {own: [p["loss"] for p in points], other: [p["other"] for p in points]}
+    caption = "Loss of the same runs on the held-out part of their own text and of the other, by size (after Fig. 8)."
+    return scope.draw(
+        "second-corpus",
+        caption,
+        lambda: plot_transfer(
+            [p["params"] for p in points], losses, dict(zip((own, other), fits.values(), strict=False)),
+            convention=convention_of_rows(first.rows),
+        ),
+    )  # fmt: skip
 
 
 def _sizes_fit(scope: Scope, tuned: Tuned, label: str, name: str) -> list[Number]:
