@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says, show
+from typing import TYPE_CHECKING
+
+from analysis.types import Status
+from sweeps.studies.part import Finding, Number, Part, Scope, excludes, says, show
+
+if TYPE_CHECKING:
+    from analysis.sample_efficiency import TargetSummary
 
 
 class Efficiency(Part):
@@ -26,7 +32,6 @@ class Efficiency(Part):
         """See `Part.measure`."""
         from analysis.figures.sample_efficiency import plot_sample_efficiency
         from analysis.sample_efficiency import measure_sample_efficiency
-        from analysis.types import Status
 
         rows, where = scope.rows("sizes", "seeds"), scope.where("sizes", "seeds")
         found = measure_sample_efficiency(rows, scope.curves(rows), level=scope.level)
@@ -39,12 +44,11 @@ class Efficiency(Part):
                     s.ratio, str(s.status), where, s.pairs, call, s.reason,
                 )
             )  # fmt: skip
-            short = f"{s.sizes} sizes have curves that pass it; three are wanted"
+            status, reason = _worth(s)
             numbers.append(
                 Number(
                     f"exponent_{s.target:.3f}", f"exponent of the tokens over N, to {s.target:.3f}", s.exponent,
-                    CONVERGED if s.exponent.known else str(Status.TOO_FEW_POINTS), where, s.sizes, call,
-                    "" if s.exponent.known else short,
+                    str(status), where, s.sizes, call, reason,
                 )
             )  # fmt: skip
             sentences.append(
@@ -71,6 +75,15 @@ class Efficiency(Part):
             says=(*sentences, *found.warnings),
             detail={"sample_efficiency": found},
         )
+
+
+def _worth(target: TargetSummary) -> tuple[Status, str]:
+    """Of the exponent of tokens over size at one target."""
+    if not target.exponent.known:
+        return Status.TOO_FEW_POINTS, f"{target.sizes} sizes have curves that pass it; three are wanted"
+    if not excludes(target.exponent):
+        return Status.NOT_RESOLVED, "0 is inside the interval"
+    return Status.CONVERGED, ""
 
 
 PART = Efficiency()
