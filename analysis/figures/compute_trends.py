@@ -42,9 +42,9 @@ def plot_compute_trends(
         title: above the figure.
 
     Raises:
-        NotDrawable: neither frontier has a point.
+        NotDrawable: neither frontier has a point and a trend.
     """
-    frontiers = [f for f in (found.naive, found.adjusted) if f is not None and f.points]
+    frontiers = [f for f in (found.naive, found.adjusted) if f is not None and f.points and f.trends]
     if not frontiers:
         raise NotDrawable(f"the figure compute_trends needs a frontier over compute: {found.reason or 'there is none'}")
     convention = convention or marks.convention_of(found.labels)

@@ -207,6 +207,8 @@ def test_transfer_has_each_text_s_runs_and_law(drawn: dict[str, Drawn]):
 def test_nothing_to_draw_is_one_clear_reason():
     with pytest.raises(NotDrawable, match="compute_trends needs a frontier"):
         plot_compute_trends(replace(R()["compute"], naive=replace(R()["compute"].naive, points=()), adjusted=None))
+    with pytest.raises(NotDrawable, match="compute_trends needs a frontier"):
+        plot_compute_trends(replace(R()["compute"], naive=replace(R()["compute"].naive, trends={}), adjusted=None))
     with pytest.raises(NotDrawable, match="rates needs two learning rates"):
         plot_rates(tuning_rows()[lambda t: t["lr"] == 1e-3], line="batch_tokens")
     with pytest.raises(NotDrawable, match="transfer needs runs"):
