@@ -93,9 +93,7 @@ def measure_collapse(
         return Collapsed(found, params, spread, nothing, nothing, blank, 0, Status.TOO_FEW_POINTS, reason)
     noise = Pooled(float(np.sqrt(np.mean(by_share**2))), dof)
     ratio = _ratio(between, noise, level)
-    resolved = ratio.ci[0] > 1 or ratio.ci[1] < 1
-    status = Status.CONVERGED if resolved else Status.NOT_RESOLVED
-    reason = "" if resolved else "1 is inside the interval"
+    status, reason = ratio.told_from(1)
     return Collapsed(found, params, spread, noise.estimate(level), ratio, by_share, dof, status, reason)
 
 

@@ -25,7 +25,7 @@ from analysis.bootstrap import Resamples, estimate
 from analysis.fitting import check_draws
 from analysis.frontiers import EQUIVALENCE_MARGIN, draws_of
 from analysis.predictions import best_losses
-from analysis.table import Runs, check_name, read_table
+from analysis.table import Runs, check_name, read_table, split_filter
 from analysis.types import Array, Estimate, Frontier, Status, jsonable, text_table
 from scaling.accounting import COSTS, COUNTS
 
@@ -193,7 +193,10 @@ def compare(
     check_name("count", count, COUNTS)
     check_name("cost", cost, COSTS)
     member = get_approach(approach)
-    read = [_read(t, w, columns, allow_mixed_data) for t, w in ((a, where_a), (b, where_b))]
+    read = [
+        read_table(t, where=w, columns=columns, allow_mixed_data=allow_mixed_data)
+        for t, w in ((a, where_a), (b, where_b))
+    ]
     names = [_named(t, w) for t, w in ((a, where_a), (b, where_b))]
     axis = "" if metric != "loss" else two_axes(read[0], read[1], same_axis)
     rises, weak = False, ""
@@ -236,13 +239,6 @@ def compare(
     )
 
 
-def _read(source: Any, where: str | None, columns: Mapping[str, str] | None, allow_mixed_data: bool) -> Runs:
-    if isinstance(source, str) and "::" in source:
-        source, _, own = source.partition("::")
-        where = own.strip() if where is None else f"({own.strip()}) and ({where})"
-    return read_table(source, columns=columns, where=where, allow_mixed_data=allow_mixed_data)
-
-
 def _named(source: Any, where: str | None) -> str:
     name = source.source if isinstance(source, Runs) else str(source) if isinstance(source, (str, Path)) else "table"
     return name if where is None else f"{name}::{where}"
@@ -251,7 +247,8 @@ def _named(source: Any, where: str | None) -> str:
 def _one_source(a: Any, b: Any) -> bool:
     """Whether two tables are parts of one, so that a row's label names it on both sides."""
     if isinstance(a, (str, Path)) and isinstance(b, (str, Path)):
-        return Path(str(a).partition("::")[0]).resolve() == Path(str(b).partition("::")[0]).resolve()
+        one, other = (Path(split_filter(str(t))[0]) for t in (a, b))
+        return one.resolve() == other.resolve()
     return a is b
 
 

@@ -106,15 +106,8 @@ def contrast(
     total = items + seeds
     dof = min(noise.dof * (total / seeds) ** 2, _MOST_DOF) if seeds > 0 else _MOST_DOF
     half = student(dof, level) * math.sqrt(total)
-    inside = not abs(value) > half
-    return Contrast(
-        Estimate(value, (value - half, value + half), level),
-        math.sqrt(items),
-        math.sqrt(seeds),
-        runs,
-        Status.NOT_RESOLVED if inside else Status.CONVERGED,
-        "0 is inside the interval" if inside else "",
-    )
+    found = Estimate(value, (value - half, value + half), level)
+    return Contrast(found, math.sqrt(items), math.sqrt(seeds), runs, *found.told_from())
 
 
 def slope_weights(x: ArrayLike) -> Array:

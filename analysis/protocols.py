@@ -134,9 +134,7 @@ class Protocols(Plain):
         if not (math.isfinite(lo) and math.isfinite(hi)):
             reason = next((f.reason for _, f in found if f.reason), "too few draws have all of these exponents")
             return Change(kept, approach, change, Status.NOT_RESOLVED, reason)
-        if lo <= 0.0 <= hi:
-            return Change(kept, approach, change, Status.NOT_RESOLVED, "0 is inside the interval")
-        return Change(kept, approach, change, Status.CONVERGED)
+        return Change(kept, approach, change, *change.told_from())
 
 
 def _interval(value: float, draws: Array, level: float) -> Estimate:

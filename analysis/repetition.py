@@ -336,10 +336,7 @@ def _series(n: float, u: float, epochs: list[float], drawn: Array, points: list[
     change, status, reason = Estimate.missing(level), Status.TOO_FEW_POINTS, "one number of epochs"
     if len(epochs) > 1:
         change = of_draws(np.expm1(drawn[:, -1] - drawn[:, -2]), level)
-        told = np.isfinite(change.ci).all() and (change.ci[0] > 0 or change.ci[1] < 0)
-        status, reason = (Status.CONVERGED, "") if told else (Status.NOT_RESOLVED, "0 is inside the interval")
-        if not np.isfinite(change.ci).all():
-            reason = "no cell was run with several seeds"
+        status, reason = change.told_from(no_interval="no cell was run with several seeds")
     best = epochs[int(np.argmin(drawn[0]))]
     return Series(n, u, epochs[-1], free, resolved, best, change, status, reason)
 

@@ -152,7 +152,7 @@ def measure_sample_efficiency(
     if targets is None:
         targets = _targets(list(sizes.values()))
     if not sizes or not targets:
-        reason = "no run has a curve" if not sizes else "no loss lies on the curves of most sizes"
+        reason = "no run has a curve" if not sizes else "no two curves pass one loss"
         return SampleEfficiency((), (), Pooled(math.nan, 0), Status.NEEDS_CURVES, reason, dropped=dropped)
     wanted = sorted(set(targets), reverse=True)
     took = {(t, n): np.array([p.reaches(t) for p in part]) for t in wanted for n, part in sizes.items()}
@@ -302,8 +302,8 @@ def _targets(sizes: list[list[Trajectory]]) -> tuple[float, ...]:
         return ()
     losses = np.geomspace(first.max(), last.min(), _CANDIDATES)
     passed = ((first[:, None] > losses) & (last[:, None] <= losses)).sum(axis=0)
-    wide = losses[passed >= min(_FEWEST, int(passed.max()))]
     if passed.max() < 2:
         return targets_between(sizes, TARGETS)
+    wide = losses[passed >= min(_FEWEST, int(passed.max()))]
     chosen = wide[np.unique(np.linspace(0, wide.size - 1, TARGETS + 2).round().astype(int))[1:-1]]
     return tuple(float(f"{loss:.4g}") for loss in chosen)

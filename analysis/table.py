@@ -202,7 +202,8 @@ def read_table(
     """Reads and checks a table of runs.
 
     Args:
-        source: a store's folder, a `.parquet` or `.csv` file, a DataFrame, or runs already read.
+        source: a store's folder, a `.parquet` or `.csv` file, a DataFrame, or runs already read. A path may end in
+            `::` and a filter, as `runs/my::objective == 'causal'`, which holds beside `where`.
         columns: our name to the table's name, such as `{"params": "N", "tokens": "D", "loss": "L"}`.
         where: a filter over the columns, such as `objective == 'causal' and tokens > 1e7`.
         allow_mixed_data: whether rows of different data digests may be fitted together.
@@ -215,7 +216,9 @@ def read_table(
     """
     if isinstance(source, Runs):
         return _needed(_filtered(source, where), needs)
-    frame, name, labels, loader = _load(source)
+    table: Any
+    table, where = split_filter(source, where)
+    frame, name, labels, loader = _load(table)
     if columns:
         frame = _renamed(frame, columns, name, needs)
     if len(frame) == 0:
@@ -238,6 +241,14 @@ def read_table(
         run_ids = [str(r) for r in frame["run_id"]]
         load = lambda: loader(run_ids)  # noqa: E731
     return _needed(Runs(frame, name, tuple(labels), dropped, load), needs)
+
+
+def split_filter(source: Any, where: str | None = None) -> tuple[Any, str | None]:
+    """A table and its filter, of `TABLE::FILTER`; both filters hold where there are two."""
+    if not isinstance(source, str) or "::" not in source or Path(source).exists():
+        return source, where
+    path, _, own = source.partition("::")
+    return path, own.strip() if where is None else f"({own.strip()}) and ({where})"
 
 
 _Loader = Callable[[list[str]], "pd.DataFrame | None"]
@@ -399,7 +410,8 @@ def _one_kind(frame: pd.DataFrame, name: str, allow_mixed_data: bool) -> None:
         if len(objectives) > 1:
             raise TableError(
                 f"{name}: rows of several objectives ({', '.join(objectives)}) are not comparable;"
-                f" choose one with where \"objective == '{objectives[0]}'\""
+                f' choose one with where "objective == \'{objectives[0]}\'", or as "{name}::objective =='
+                f" '{objectives[0]}'\""
             )
     if "data_digest" in frame.columns and not allow_mixed_data:
         digests = sorted({str(d) for d in frame["data_digest"].dropna()})

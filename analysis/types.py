@@ -96,6 +96,18 @@ class Estimate:
         """Whether there is a value."""
         return math.isfinite(self.value)
 
+    def excludes(self, value: float = 0.0) -> bool:
+        """Whether the interval lies wholly to one side of a value."""
+        lo, hi = self.ci
+        return self.known and (lo > value or hi < value)
+
+    def told_from(self, value: float = 0.0, no_interval: str = "it has no interval") -> tuple[Status, str]:
+        """`converged` where the interval excludes a value, else `not_resolved` and why."""
+        if self.excludes(value):
+            return Status.CONVERGED, ""
+        bounded = math.isfinite(self.ci[0]) or math.isfinite(self.ci[1])
+        return Status.NOT_RESOLVED, f"{value:g} is inside the interval" if bounded else no_interval
+
     def to_json(self) -> dict[str, Any]:
         """`{"value", "ci": [lo, hi], "level"}`."""
         return {"value": jsonable(self.value), "ci": jsonable(self.ci), "level": self.level}

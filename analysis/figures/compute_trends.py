@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -54,17 +54,11 @@ def plot_compute_trends(
         narrow = style.is_narrow(width_mm)
         high = (len(names) + 1) // 2
         figure = style.new_figure(width_mm, 12.0 + (52.0 * len(names) if narrow else 60.0 * high))
-        grid: Any = figure.subplots(len(names) if narrow else high, 1 if narrow else 2, squeeze=False)
-        if title:
-            figure.suptitle(title, fontsize=8.5)
-        panels = grid.ravel().tolist()
-        for axes, name, letter in zip(panels, names, "abcd", strict=False):
-            style.panel_letter(axes, letter)
+        panels = marks.panels_of(figure, len(names), width_mm, title, across=2)
+        for axes, name in zip(panels, names, strict=True):
             _panel(axes, name, frontiers, rows)
             axes.set_ylabel(convention.variable_label(FIELDS[name])[0])
             axes.set_xlabel(convention.flops_label("C or C_min" if len(frontiers) == 2 else "C"))
-        for spare in panels[len(names) :]:
-            spare.remove()
         style.legend_below(figure, _handles(frontiers), columns=3)
         return finish(figure, rows)
 

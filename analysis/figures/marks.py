@@ -35,16 +35,20 @@ def convention_of_rows(rows: pd.DataFrame, count: str = "non_embedding") -> Conv
     return Convention(count, "exact", *units, "held-out loss") if units else Convention(count, what="held-out loss")
 
 
-def panels_of(figure: Figure, columns: int, width_mm: float, title: str) -> list[Axes]:
-    """That many lettered panels, side by side, or above one another where the figure is narrow."""
-    narrow = style.is_narrow(width_mm)
-    grid: Any = figure.subplots(columns if narrow else 1, 1 if narrow else columns, squeeze=False)
+def panels_of(
+    figure: Figure, number: int, width_mm: float, title: str, *, across: int = 0, sharey: bool = False
+) -> list[Axes]:
+    """That many lettered panels, `across` of them (by default all) side by side, or one where the figure is narrow."""
+    across = 1 if style.is_narrow(width_mm) else min(across or number, number)
+    grid: Any = figure.subplots(-(-number // across), across, squeeze=False, sharey=sharey)
     if title:
         figure.suptitle(title, fontsize=8.5)
     found: list[Axes] = grid.ravel().tolist()
-    for axes, letter in zip(found, "abcdefgh", strict=False):
+    for spare in found[number:]:
+        spare.remove()
+    for axes, letter in zip(found[:number], "abcdefghijkl", strict=False):
         style.panel_letter(axes, letter)
-    return found
+    return found[:number]
 
 
 def law_band(axes: Axes, fit: FitResult, x: Array, colour: str, **look: Any) -> tuple[Array, Array, Array]:

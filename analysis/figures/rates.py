@@ -55,19 +55,14 @@ def plot_rates(
         across = 1 if style.is_narrow(width_mm) else min(3, len(groups))
         high = -(-len(groups) // across)
         figure = style.new_figure(width_mm, 12.0 + (62.0 if across == 1 else 52.0) * high)
-        grid: Any = figure.subplots(high, across, squeeze=False, sharey=True)
-        if title:
-            figure.suptitle(title, fontsize=8.5)
-        panels = grid.ravel().tolist()
-        for i, (axes, (value, part)) in enumerate(zip(panels, groups, strict=False)):
+        panels = marks.panels_of(figure, len(groups), width_mm, title, across=across, sharey=True)
+        for i, (axes, (value, part)) in enumerate(zip(panels, groups, strict=True)):
             name = value if isinstance(value, str) else f"N = {style.si_number(float(value))}"
             axes.set_title(name, fontsize=7.5)
             _panel(axes, name, part, line, colours, table)
             axes.set_xlabel("peak learning rate")
             if i % across == 0:
                 axes.set_ylabel(convention.loss_label())
-        for spare in panels[len(groups) :]:
-            spare.remove()
         style.log_axis(panels[0].yaxis, style.plain_number)
         marks.limits(panels[0], y=kept["loss"], margin=0.06)
         label = convention.variable_label(line)[0].split(",")[-1].strip() if line == "batch_tokens" else line

@@ -9,7 +9,9 @@ import typer
 from scaling.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
-Table = Annotated[str, typer.Argument(metavar="TABLE", help="A store, a parquet file or a CSV.")]
+Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="A store, a parquet file or a CSV; TABLE::EXPR for some of its rows.")
+]
 StoreFolder = Annotated[str, typer.Argument(metavar="STORE", help="A store's folder.")]
 SweepFile = Annotated[str, typer.Argument(metavar="SWEEP.yaml", help="A sweep definition.")]
 StoreOption = Annotated[

@@ -271,12 +271,6 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
 
 
-def excludes(estimate: Estimate, value: float = 0.0) -> bool:
-    """Whether an interval lies wholly to one side of a value."""
-    lo, hi = estimate.ci
-    return estimate.known and (lo > value or hi < value)
-
-
 def one_of(names: Sequence[str], what: str, known: Sequence[str]) -> tuple[str, ...]:
     """The names, checked.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.intervals import accelerations, bca, bca_accelerated, estimate, percentile, skewness_of
+from analysis.types import Estimate, Status
 
 
 def test_bca_shifts_a_skewed_interval_and_leaves_a_symmetric_one():
@@ -66,3 +67,23 @@ def test_no_interval_from_too_few_finite_draws():
 def test_an_estimate_outside_its_draws_keeps_the_percentile_interval():
     draws = np.linspace(0, 1, 500)
     assert estimate(5.0, draws, 0.9).ci == percentile(draws, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("ci", "value", "told"),
+    [
+        ((0.1, 0.5), 0.0, (Status.CONVERGED, "")),
+        ((0.1, 0.5), 1.0, (Status.CONVERGED, "")),
+        ((0.1, 0.5), 0.2, (Status.NOT_RESOLVED, "0.2 is inside the interval")),
+        ((0.0, 0.5), 0.0, (Status.NOT_RESOLVED, "0 is inside the interval")),
+        ((0.1, math.inf), 0.0, (Status.CONVERGED, "")),
+        ((-math.inf, 0.5), 0.0, (Status.NOT_RESOLVED, "0 is inside the interval")),
+        ((math.nan, math.nan), 0.0, (Status.NOT_RESOLVED, "one run")),
+    ],
+)
+def test_an_estimate_is_told_from_a_value_outside_its_interval_alone(ci, value, told):
+    assert Estimate(0.3, ci, 0.9).told_from(value, "one run") == told
+
+
+def test_what_is_not_known_is_told_from_nothing():
+    assert Estimate.missing(0.9).told_from(no_interval="no run") == (Status.NOT_RESOLVED, "no run")

@@ -235,3 +235,20 @@ def test_a_fit_takes_its_columns_by_the_laws_names():
     assert found.values == pytest.approx({"B": 2.1e8, "alpha_B": 0.21}, rel=1e-9)
     assert found.n == 12
     json.dumps(found.to_json())
+
+
+def test_a_path_may_carry_its_filter(tmp_path):
+    path = tmp_path / "runs.csv"
+    PLAIN.assign(objective=["causal", "causal", "masked"]).to_csv(path, index=False)
+    assert list(read_table(f"{path}::objective == 'causal'").frame["params"]) == [1e6, 2e6]
+    assert list(read_table(f"{path}::objective == 'causal'", where="params > 1e6").frame["params"]) == [2e6]
+    with pytest.raises(TableError, match=r"rows of several .*, or as \".*runs\.csv::objective == 'causal'\""):
+        read_table(path)
+    with pytest.raises(TableError, match="no such file or store"):
+        read_table(f"{tmp_path}/none.csv::params > 1")
+
+
+def test_a_file_with_colons_in_its_name_is_that_file(tmp_path):
+    path = tmp_path / "a::b.csv"
+    PLAIN.to_csv(path, index=False)
+    assert len(read_table(str(path))) == 3

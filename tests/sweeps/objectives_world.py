@@ -46,7 +46,7 @@ def true_loss(trial: Trial, best_rate: float) -> float:
     if getattr(shape, "share", "none") == "all":
         loss *= math.exp(SHARED_COST)
     loss *= math.exp(EFFECTS.get(getattr(objective, "pair", "masked"), 0.0))
-    tuning = (4e-3 if causal else 2.2e-3) * 64 / shape.d_model * math.sqrt(trial.batch_tokens / 256)
+    tuning = (4e-3 if causal else 4.4e-3) * 64 / shape.d_model * math.sqrt(trial.batch_tokens / 256)
     off = math.log(trial.optimizer.lr / (tuning * best_rate))
     return loss * math.exp(CURVATURE * off * off)
 

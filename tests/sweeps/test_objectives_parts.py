@@ -65,13 +65,13 @@ def test_exponents_and_ratios_of_the_two_objectives_are_the_true_ones(scope: Sco
 
 def test_rates_at_an_edge_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.studies.objectives_parts.causal_masked.APPROACHES", ("isoflop",))
-    low = world(tmp_path, CAUSAL_MASKED.needs, best_rate=0.2)
+    low = world(tmp_path, CAUSAL_MASKED.needs, best_rate=0.1)
     numbers = by_name(CAUSAL_MASKED.measure(low).numbers)
     assert numbers["interior_rates_masked"].status == "non_interior"
     assert "the lowest tried" in numbers["interior_rates_masked"].reason
     lost = [n for name, n in numbers.items() if name.startswith("lost_masked")]
-    # The recipe's rate is 5 times the best, the lowest tried 1.25 times.
-    expected = 100 * 0.01 * (math.log(5) ** 2 - math.log(1.25) ** 2)
+    # The recipe's rate is 10 times the best, the lowest tried 1.25 times.
+    expected = 100 * 0.01 * (math.log(10) ** 2 - math.log(1.25) ** 2)
     assert [n.value.value for n in lost] == pytest.approx([expected, expected], abs=0.7)
     assert {n.status for n in lost} == {"non_interior"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.protocols import APPROACHES, PUBLISHED
 from sweeps.studies.gap_parts.arms import CHAIN, LABELS, MIDWAY, arms, call, changed, exponent, measure, tuned
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says, show
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says, show
 
 if TYPE_CHECKING:
     from analysis.protocols import Protocols
@@ -105,7 +105,7 @@ def verdict(found: Protocols, approach: str = APPROACHES[0]) -> tuple[str, ...]:
     if not whole.value.known:
         text.append(f"The whole difference is not known: {whole.reason}.")
     else:
-        told = "its interval excludes 0" if excludes(whole.value) else "its interval does not exclude 0"
+        told = "its interval excludes 0" if whole.value.excludes() else "its interval does not exclude 0"
         theirs = THEIRS["tuned"] - THEIRS["kaplan"]
         text.append(f"From the first arm to the last a changes by {says(whole.value)}: {told}. Theirs: {theirs:.3f}.")
     steps = [(name, found.change(a, b, approach), THEIRS[b] - THEIRS[a])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.protocols import APPROACHES
 from sweeps.studies.gap_parts.arms import changed, exponent, measure, tuned
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says
 
 CONVENTIONS = ("tuned", "tuned_total", "tuned_blocks")
 NANOCHAT = {"tuned": 0.54, "tuned_total": 0.37, "tuned_blocks": 0.70}
@@ -63,7 +63,8 @@ class Counting(Part):
             outside = "the best sizes lie outside those trained"
             worth = ("non_interior", outside) if status == CONVERGED else (status, reason)
         else:
-            worth = (CONVERGED, "") if excludes(change) else ("not_resolved", "0 is inside the interval")
+            told, why = change.told_from()
+            worth = (str(told), why)
         numbers.append(
             Number(
                 "surface_change", "non-embedding less all parameters, on the surface", change, worth[0], best.where,

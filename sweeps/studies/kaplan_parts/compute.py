@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, excludes, says
+from sweeps.studies.part import CONVERGED, Finding, Number, Part, Scope, says
 
 if TYPE_CHECKING:
     from analysis.compute import Compute, ComputeFrontier
@@ -53,11 +53,11 @@ class ComputePart(Part):
         numbers = _numbers(found.naive, where)
         if found.adjusted is not None:
             numbers += _numbers(found.adjusted, where)
+            status, reason = found.difference.told_from()
             numbers.append(
                 Number(
-                    "difference", "exponent of the best size: C_min less C", found.difference,
-                    CONVERGED if excludes(found.difference) else "not_resolved", where, len(rows), _call("adjusted"),
-                    "" if excludes(found.difference) else "0 is inside the interval",
+                    "difference", "exponent of the best size: C_min less C", found.difference, str(status), where,
+                    len(rows), _call("adjusted"), reason,
                 )
             )  # fmt: skip
         caption = (

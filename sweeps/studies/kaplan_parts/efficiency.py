@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.types import Status
-from sweeps.studies.part import Finding, Number, Part, Scope, excludes, says, show
+from sweeps.studies.part import Finding, Number, Part, Scope, says, show
 
 if TYPE_CHECKING:
     from analysis.sample_efficiency import TargetSummary
@@ -81,9 +81,7 @@ def _worth(target: TargetSummary) -> tuple[Status, str]:
     """Of the exponent of tokens over size at one target."""
     if not target.exponent.known:
         return Status.TOO_FEW_POINTS, f"{target.sizes} sizes have curves that pass it; three are wanted"
-    if not excludes(target.exponent):
-        return Status.NOT_RESOLVED, "0 is inside the interval"
-    return Status.CONVERGED, ""
+    return target.exponent.told_from()
 
 
 PART = Efficiency()

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from scaling.store import Store
 from sweeps.studies.kaplan_parts.tuned import at_best_rates
 from sweeps.studies.part import (
-    CONVERGED,
     Finding,
     Number,
     Part,
     Scope,
-    excludes,
     of_fit,
     records,
     says,
@@ -99,14 +97,13 @@ def _by_size(rows: Any, scope: Scope, where: str) -> list[Number]:
         base, m = others.loc[near]
         half = 100.0 * noise.half_width(1.0 / k + 1.0 / m, scope.level)
         gap = 100.0 * float(mean - base)
-        resolved = abs(gap) > half
+        value = Estimate(gap, (gap - half, gap + half), scope.level)
+        status, reason = value.told_from(no_interval="no size has several seeds")
         found.append(
             Number(
                 f"gap_{n}", f"LSTM of {show(n)} against decoder of {show(near)} parameters: loss",
-                Estimate(gap, (gap - half, gap + half), scope.level), "converged" if resolved else "not_resolved",
-                where, int(k + m), "difference of mean ln loss; Student's interval, pooled seeds",
-                "" if resolved else "0 is inside the interval" if math.isfinite(half) else "no size has several seeds",
-                "%",
+                value, str(status), where, int(k + m), "difference of mean ln loss; Student's interval, pooled seeds",
+                reason, "%",
             )
         )  # fmt: skip
     return found
@@ -119,15 +116,13 @@ def _gaps(found: Positions, where: str) -> list[Number]:
     for c in found.comparisons:
         for name, value in (("early", c.early), ("late", c.late), ("widening", c.widening)):
             words = {"early": "early in the context", "late": "late in the context", "widening": "late less early"}
-            status, reason = str(c.status), c.reason
-            if value.known:  # what is true of the gap late in the context need not be of another
-                inside = not excludes(value)
-                status, reason = ("not_resolved", "0 is inside the interval") if inside else (CONVERGED, "")
+            # What is true of the gap late in the context need not be of another.
+            status, reason = value.told_from() if value.known else (c.status, c.reason)
             numbers.append(
                 Number(
                     f"{name}_{c.params[0]:.0f}",
                     f"LSTM's loss over the decoder's {words[name]}, N = {show(c.params[0])}",
-                    value, status, where, c.pairs, call, reason, "%",
+                    value, str(status), where, c.pairs, call, reason, "%",
                 )
             )  # fmt: skip
     return numbers

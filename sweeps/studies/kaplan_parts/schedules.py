@@ -79,15 +79,12 @@ def effects_of(rows: pd.DataFrame, level: float) -> list[Effect]:
         base, m = means.loc[(REFERENCE, best[REFERENCE])]
         half = 100.0 * noise.half_width(1.0 / n + 1.0 / m, level)
         effect = 100.0 * float(mean - base)
-        status, reason = Status.CONVERGED, ""
-        if schedule == REFERENCE:
-            half = 0.0
-        elif not abs(effect) > half:
-            status, reason = Status.NOT_RESOLVED, "no seeds" if math.isnan(half) else "0 is inside the interval"
+        half = 0.0 if schedule == REFERENCE else half
+        value = Estimate(effect, (effect - half, effect + half), level)
+        status, reason = (Status.CONVERGED, "") if schedule == REFERENCE else value.told_from(no_interval="no seeds")
         if lr in (tried[0], tried[-1]):
             end = "lowest" if lr == tried[0] else "highest"
             status, reason = Status.NON_INTERIOR, f"the best rate is the {end} of {len(tried)} tried"
-        value = Estimate(effect, (effect - half, effect + half), level)
         found.append(Effect(schedule, float(lr), math.exp(mean), value, int(n), status, reason))
     return found
 

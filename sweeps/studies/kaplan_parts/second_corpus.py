@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.store import Store
 from sweeps.studies.kaplan_parts.data import CALL
 from sweeps.studies.kaplan_parts.tuned import Tuned, at_best_rates
-from sweeps.studies.part import CONVERGED, Finding, Number, Part, Picture, Scope, excludes, of_fit, records, says
+from sweeps.studies.part import Finding, Number, Part, Picture, Scope, of_fit, records, says
 
 if TYPE_CHECKING:
     from analysis.types import FitResult
@@ -111,12 +111,12 @@ def _transfer(scope: Scope, first: Tuned, corpus: Any) -> tuple[list[Number], li
     label = "exponent of the loss on the second corpus"
     number = of_fit(fits["other"], {"alpha": ("alpha_N_transfer", label)}, first.where, command=call)
     difference = _difference(fits["other"], fits["own"], scope.level)
-    parallel = "converged" if excludes(difference) else "not_resolved"
+    parallel, why = difference.told_from()
     offset = float((rows["value"] - rows["loss"]).mean())
     side = "above" if offset > 0 else "below"
-    verdict = (
-        "the losses do not fall in parallel" if parallel == CONVERGED else "no departure from parallel is resolved"
-    )
+    verdict = "the losses do not fall in parallel"
+    if not difference.excludes():
+        verdict = "no departure from parallel is resolved"
     sentences = [
         f"On the second corpus the loss is {abs(offset):.3f} nats {side} that on the first, on average over sizes.",
         f"The exponents differ by {says(difference)}: {verdict}.",
@@ -125,7 +125,7 @@ def _transfer(scope: Scope, first: Tuned, corpus: Any) -> tuple[list[Number], li
         *number,
         Number(
             "transfer_difference", "exponent on the second corpus less that on the first, same runs", difference,
-            parallel, first.where, len(rows), call, "" if parallel == CONVERGED else "0 is inside the interval",
+            str(parallel), first.where, len(rows), call, why,
         ),
     ]  # fmt: skip
     points = [

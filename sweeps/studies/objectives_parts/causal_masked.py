@@ -102,8 +102,8 @@ def _call(scope: Scope, approach: str) -> str:
 def _told(found: Difference) -> tuple[str, str]:
     if found.verdict != "not_resolved":
         return CONVERGED, ""
-    inside = "1" if found.ratio else "0"
-    return str(Status.NOT_RESOLVED), f"{inside} is inside the interval" if found.change.known else "no frontier"
+    status, reason = found.change.told_from(1 if found.ratio else 0, "no frontier")
+    return str(status), reason
 
 
 def _exponents(scope: Scope, found: Comparison) -> list[Number]:

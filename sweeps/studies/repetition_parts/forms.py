@@ -14,7 +14,6 @@ from sweeps.studies.part import (
     Number,
     Part,
     Scope,
-    excludes,
     of_fit,
     plain,
     says,
@@ -100,10 +99,10 @@ def _errors(choice: Choice, holdout: str, words: str, where: str, command: str, 
     if not change.known:
         status, reason = str(choice.status), choice.reason or "a law could not be fitted"
         status = "not_resolved" if status == CONVERGED else status
-    elif not math.isfinite(change.ci[0]):
-        status, reason = "not_resolved", f"{choice.best} is nearer than both, and their own difference has no interval"
     else:
-        status, reason = (CONVERGED, "") if excludes(change) else ("not_resolved", "0 is inside the interval")
+        nearer = f"{choice.best} is nearer than both, and their own difference has no interval"
+        told, reason = change.told_from(no_interval=nearer)
+        status = str(told)
     label = f"error of {RIVAL} less that of {LAW}, {words}"
     found.append(
         Number(f"difference_{holdout}", label, change, status, where, choice[LAW].held_out, command, reason, "%")

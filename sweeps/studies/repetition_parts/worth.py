@@ -13,7 +13,6 @@ from sweeps.studies.part import (
     Number,
     Part,
     Scope,
-    excludes,
     plain,
     says,
     show,
@@ -130,9 +129,8 @@ def _percent(e: Estimate) -> Estimate:
 
 def _told(e: Estimate) -> tuple[str, str]:
     """Status and reason of an estimate that is asked whether it is 0."""
-    if not e.known or not math.isfinite(e.ci[0]):
-        return "not_resolved", "no interval" if e.known else "no fresh run of as many tokens"
-    return (CONVERGED, "") if excludes(e) else ("not_resolved", "0 is inside the interval")
+    status, reason = e.told_from(no_interval="no interval" if e.known else "no fresh run of as many tokens")
+    return str(status), reason
 
 
 def _excess(point: Point, where: str) -> Number:
@@ -177,7 +175,7 @@ def _sentences(found: Repetition) -> tuple[str, ...]:
             f"Seeds differ by {100 * found.noise.sd:.2g} % (sd of the log loss, {found.noise.dof} degrees of freedom)."
         )
     once = [p for p in found.points if p.epochs == 1.0 and p.excess.known]
-    apart = [p for p in once if excludes(p.excess)]
+    apart = [p for p in once if p.excess.excludes()]
     if once:
         far = max(once, key=lambda p: abs(p.excess.value))
         text.append(
