@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from objectives_world import EFFECTS, SHARED_COST, world
+from objectives_world import CURVATURE, EFFECTS, SHARED_COST, world
 
 from scaling.evaluations.measuring import settings_of
 from scaling.store import Store
@@ -71,7 +71,7 @@ def test_rates_at_an_edge_are_said_to_be(tmp_path: Path, monkeypatch: pytest.Mon
     assert "the lowest tried" in numbers["interior_rates_masked"].reason
     lost = [n for name, n in numbers.items() if name.startswith("lost_masked")]
     # The recipe's rate is 10 times the best, the lowest tried 1.25 times.
-    expected = 100 * 0.01 * (math.log(10) ** 2 - math.log(1.25) ** 2)
+    expected = 100 * CURVATURE * (math.log(10) ** 2 - math.log(1.25) ** 2)
     assert [n.value.value for n in lost] == pytest.approx([expected, expected], abs=0.7)
     assert {n.status for n in lost} == {"non_interior"}
 
