@@ -133,14 +133,17 @@ def test_mask_rates_are_compared_on_what_they_share_and_the_rest_is_not_measured
 
 def test_a_probe_below_its_baselines_does_not_count(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA, raising=False)
-    electra = arms_of(scope.rows("electra", "electra-rates"))
+    electra = arms_of(scope.rows("electra"))
+    others = arms_of(scope.rows("electra-rates"), apart=True)
+    rule = {a.params: a.lr for a in electra}
     masked = arms_of(at_budget(scope.rows("masked", "masked-seeds", "masked-rates"), 4e12))
     sizes = [a.params for a in electra]
     evaluation = ADJACENT.make("toy", "")
     rng, points = np.random.default_rng(3), {}
     ease = np.random.default_rng(4).random(2000)
-    for arm in (*electra, *(a for a in masked if a.params in sizes)):
+    for arm in (*electra, *others, *(a for a in masked if a.params in sizes)):
         share = 0.7 + (0.05 if arm.objective["type"] == "replaced_token" else 0.0)
+        share += 0.04 if arm in others and arm.lr < rule[arm.params] else 0.0
         for run in arm.ids:
             right = (ease < share + 0.002 * rng.standard_normal()).astype(float)
             weak = arm.params == sizes[0] and arm in electra
@@ -159,6 +162,11 @@ def test_a_probe_below_its_baselines_does_not_count(scope: Scope, monkeypatch: p
     lo, hi = second.value.ci
     assert lo < 5.0 < hi
     assert numbers["adjacent_mean"].status == "below_baseline"
+    # Half the rate was made better and twice the rate equal; the smallest size is at both rates above its baselines.
+    half, twice = numbers["adjacent_half_rate"].value, numbers["adjacent_twice_rate"].value
+    assert half.ci[0] < 4.0 < half.ci[1]
+    assert half.ci[0] > 0.0
+    assert twice.ci[0] < 0.0 < twice.ci[1]
     assert {numbers[f"{m}_mean"].status for m in ("subjectivity", "sst2", "sts")} == {"not_measured"}
 
 

@@ -71,16 +71,19 @@ def rate_of(objective: Mapping[str, Any]) -> float:
     return float(objective.get("mask_rate", 0.15))
 
 
-def arms_of(rows: pd.DataFrame) -> list[Arm]:
-    """The arms among some rows, by size and then by horizon; diverged runs count as rates tried."""
-    groups: dict[tuple[str, str, float], list[int]] = {}
-    for i, (spec, budget, tokens) in enumerate(zip(rows.spec, rows.budget, rows.tokens, strict=True)):
+def arms_of(rows: pd.DataFrame, *, apart: bool = False) -> list[Arm]:
+    """The arms among some rows, by size and then by horizon; diverged runs count as rates tried.
+
+    `apart`: every rate is an arm of its own, for what has no loss that tells which is the best.
+    """
+    groups: dict[tuple[str, str, float, float], list[int]] = {}
+    for i, (spec, budget, tokens, lr) in enumerate(zip(rows.spec, rows.budget, rows.tokens, rows.lr, strict=True)):
         trial = json.loads(spec)
         # The horizon is the nominal budget; a run that has none is known by its tokens.
         key = float(budget) if budget is not None and np.isfinite(budget) else float(tokens)
         names = (json.dumps(trial[part], sort_keys=True) for part in ("objective", "architecture"))
-        groups.setdefault((*names, key), []).append(i)  # type: ignore[arg-type]
-    found = [_arm(json.loads(o), json.loads(a), rows.iloc[at]) for (o, a, _), at in groups.items()]
+        groups.setdefault((*names, key, float(lr) if apart else 0.0), []).append(i)  # type: ignore[arg-type]
+    found = [_arm(json.loads(o), json.loads(a), rows.iloc[at]) for (o, a, *_), at in groups.items()]
     return sorted((a for a in found if a is not None), key=lambda a: (name_of(a.objective), a.params, a.tokens))
 
 

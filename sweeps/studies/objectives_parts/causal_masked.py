@@ -43,15 +43,18 @@ class CausalMasked(Part):
         " causal models (OptiBERT, EMNLP 2025)."
     )
     design = (
-        "The same isoFLOP design for both: budgets of exact FLOPs, sizes a factor 2 apart, one depth, one text, the"
-        " recipe's batch and rate for each objective. Rates and batches about the recipe's at two sizes of the lowest"
-        " budget say what the recipe loses, and how far that moves the optimum. The two losses are on two axes and are"
-        " never compared; exponents and tokens per parameter are."
+        "The same isoFLOP design for both: budgets of exact FLOPs, sizes a factor 2 apart, one depth, one text, a rule"
+        " of batch and rate for each objective. Every run is made with two seeds or more. Rates and batches about the"
+        " rule's at two sizes of the lowest budget say what the rule loses, and how far that moves the optimum. The two"
+        " losses are on two axes and are never compared; exponents and tokens per parameter are."
     )
-    sweeps = ("causal", "masked", "causal-tuning", "masked-tuning", "causal-seeds", "masked-seeds")
+    sweeps = (
+        "causal", "masked", "causal-again", "masked-again", "causal-tuning", "masked-tuning", "causal-seeds",
+        "masked-seeds",
+    )  # fmt: skip
     limits = (
         "Three budgets within a factor of four: an exponent's interval is wide, and says nothing of larger budgets.",
-        "Rates and batches are tuned at two sizes of the lowest budget only; elsewhere the recipe's rule is trusted.",
+        "Rates and batches are tuned at two sizes of the lowest budget only; elsewhere the rule is trusted.",
         "Bytes, not subwords: a token is about a quarter of one, so ratios carry over between the objectives, not their"
         " values to other vocabularies.",
         "The smallest models of the largest budget read some of the text twice, which a masked model, whose masks are"
@@ -85,17 +88,22 @@ class CausalMasked(Part):
 
 
 def _compared(scope: Scope, approach: str) -> Comparison:
-    """Masked (b) against causal (a), the isoFLOP runs as they were made, at the recipe's settings."""
+    """Masked (b) against causal (a), every seed of the isoFLOP runs, at the rule's settings."""
     from analysis.comparing import compare
 
     return compare(
         str(scope.store), str(scope.store), approach=approach, count=COUNT, cost=COST, bootstrap=scope.bootstrap,
-        level=scope.level, seed=scope.seed, where_a=scope.where("causal"), where_b=scope.where("masked"),
+        level=scope.level, seed=scope.seed, where_a=_where(scope, "causal"), where_b=_where(scope, "masked"),
     )  # fmt: skip
 
 
+def _where(scope: Scope, *sides: str) -> str:
+    """The isoFLOP runs of one side or both."""
+    return scope.where(*(f"{side}{part}" for side in sides for part in ("", "-again", "-seeds")))
+
+
 def _call(scope: Scope, approach: str) -> str:
-    a, b = (f'"store::{scope.where(side)}"' for side in SIDES)
+    a, b = (f'"store::{_where(scope, side)}"' for side in SIDES)
     return f"scaling compare {a} {b} --approach {approach} --count {COUNT} --cost {COST}"
 
 
@@ -109,7 +117,7 @@ def _told(found: Difference) -> tuple[str, str]:
 def _exponents(scope: Scope, found: Comparison) -> list[Number]:
     """Of N* and D* on both sides, and the differences."""
     numbers = []
-    where = scope.where(*SIDES)
+    where = _where(scope, *SIDES)
     for which in ("N", "D"):
         d = found.exponents[which]
         for side, value, frontier in zip(SIDES, (d.a, d.b), found.frontiers, strict=True):
@@ -117,7 +125,7 @@ def _exponents(scope: Scope, found: Comparison) -> list[Number]:
                 Number(
                     f"{which}_{side}_{found.approach}",
                     f"exponent of {which}* ∝ C^a, {side}, {found.approach}",
-                    value, str(frontier.status), scope.where(side), found.runs[SIDES.index(side)],
+                    value, str(frontier.status), _where(scope, side), found.runs[SIDES.index(side)],
                     _call(scope, found.approach), frontier.reason, "", PUBLISHED[side][which],
                 )
             )  # fmt: skip
@@ -142,7 +150,7 @@ def _ratios(scope: Scope, found: Comparison) -> list[Number]:
         missing = Estimate.missing(scope.level)
         return [
             Number("ratio_seen", "best tokens per parameter, masked over causal", missing, str(Status.NOT_RESOLVED),
-                   scope.where(*SIDES), sum(found.runs), _call(scope, found.approach), found.reason or "no frontier")
+                   _where(scope, *SIDES), sum(found.runs), _call(scope, found.approach), found.reason or "no frontier")
         ]  # fmt: skip
     at = found.tokens_per_param[len(found.tokens_per_param) // 2]
     numbers = []
@@ -151,7 +159,7 @@ def _ratios(scope: Scope, found: Comparison) -> list[Number]:
             numbers.append(
                 Number(
                     f"ratio_{name}_{side}", f"best tokens {name} per parameter at {at.flops:.3g} FLOPs, {side}",
-                    value, str(frontier.status), scope.where(side), found.runs[SIDES.index(side)],
+                    value, str(frontier.status), _where(scope, side), found.runs[SIDES.index(side)],
                     _call(scope, found.approach), frontier.reason, "",
                 )
             )  # fmt: skip
@@ -159,25 +167,25 @@ def _ratios(scope: Scope, found: Comparison) -> list[Number]:
         numbers.append(
             Number(
                 f"ratio_{name}", f"best tokens {name} per parameter at {at.flops:.3g} FLOPs, masked over causal",
-                d.change, status, scope.where(*SIDES), sum(found.runs), _call(scope, found.approach), reason, "",
+                d.change, status, _where(scope, *SIDES), sum(found.runs), _call(scope, found.approach), reason, "",
             )
         )  # fmt: skip
     return numbers
 
 
 def _tuning(scope: Scope, found: Comparison) -> tuple[list[Number], list[str], dict[str, Any]]:
-    """What the recipe's setting loses against the best of those tried, by objective and size."""
+    """What the rule's setting loses against the best of those tried, by objective and size."""
     numbers, text, detail = [], [], {}
     for k, side in enumerate(SIDES):
-        main, seeds = scope.rows(side), scope.rows(f"{side}-seeds")
-        tuned = scope.rows(side, f"{side}-tuning", f"{side}-seeds")
+        main, seeds = scope.rows(side), scope.rows(f"{side}-again", f"{side}-seeds")
+        tuned = scope.rows(side, f"{side}-tuning", f"{side}-again", f"{side}-seeds")
         sizes = set(scope.rows(f"{side}-tuning").params_non_embedding)
         lowest = main.budget.min()
         chosen = tuned[tuned.params_non_embedding.isin(sizes) & np.isclose(tuned.budget, lowest)]
         arms = arms_of(chosen)
         numbers.append(interior_rates(f"interior_rates_{side}", arms, scope.level, side))
         scores = document_scores(scope, list({*chosen.run_id, *seeds.run_id, *main.run_id}))
-        noise = seed_noise([of(scores, a.ids) for a in arms_of(scope.rows(side, f"{side}-seeds"))])
+        noise = seed_noise([of(scores, a.ids) for a in arms_of(scope.rows(side, f"{side}-again", f"{side}-seeds"))])
         lost: list[tuple[Arm, Contrast]] = []
         for arm in arms:
             own = arm.all_rows[arm.all_rows.run_id.isin([*main.run_id, *seeds.run_id])]
@@ -190,17 +198,17 @@ def _tuning(scope: Scope, found: Comparison) -> tuple[list[Number], list[str], d
                 change = Contrast(zero, 0.0, 0.0, len(own), status, few)
             lost.append((arm, change))
             setting = f"rate {arm.lr:g}, batch {arm.batch}"
-            label = f"{side}, N = {arm.params:,}: loss at the recipe's setting against the best tried ({setting})"
+            label = f"{side}, N = {arm.params:,}: loss at the rule's setting against the best tried ({setting})"
             numbers.append(
                 number(f"lost_{side}_{arm.params}", label, change, [arm],
-                       "analysis.contrasts.contrast([(1, recipe), (-1, best)], noise, scale=100)", unit="%")
+                       "analysis.contrasts.contrast([(1, rule), (-1, best)], noise, scale=100)", unit="%")
             )  # fmt: skip
         shift, why = _tilt(lost, found.frontiers[k], scope.level)
         numbers.append(
             Number(
                 f"tilt_{side}", f"factor on the best tokens per parameter, {side}, were every size at its best setting",
                 shift, CONVERGED if not why else str(Status.NOT_RESOLVED), ids_where(i for a, _ in lost for i in a.ids),
-                len(lost), "exp(-s/c₂), s the slope over ln N of what the recipe loses, c₂ the curvature of ln L", why,
+                len(lost), "exp(-s/c₂), s the slope over ln N of what the rule loses, c₂ the curvature of ln L", why,
             )
         )  # fmt: skip
         edges = [a.edge for a in arms if a.edge]
@@ -211,7 +219,7 @@ def _tuning(scope: Scope, found: Comparison) -> tuple[list[Number], list[str], d
 
 
 def _tilt(lost: list[tuple[Arm, Contrast]], frontier: Frontier, level: float) -> tuple[Estimate, str]:
-    """What the recipe's losing more at one size than another does to D*/N*.
+    """What the rule's losing more at one size than another does to D*/N*.
 
     With ln L = c + c₂ u², u = ln(N/N*), and s the slope over ln N of the log loss that the best setting would save, the
     minimum moves by Δu = s/(2 c₂), and D*/N* by exp(−2 Δu).
@@ -223,7 +231,7 @@ def _tilt(lost: list[tuple[Arm, Contrast]], frontier: Frontier, level: float) ->
     curvature = float(np.mean([p.coefficients[2] / p.loss.min() for p in curves]))
     (small, a), (large, b) = lost[0], lost[-1]
     if not (a.value.known and b.value.known):
-        return missing, "what the recipe loses is not known"
+        return missing, "what the rule loses is not known"
     span = math.log(large.params / small.params)
     slope = 0.01 * (b.value.value - a.value.value) / span
     half = 0.01 * math.hypot(*(c.value.ci[1] - c.value.value for c in (a, b))) / span
@@ -237,7 +245,7 @@ def _tilt(lost: list[tuple[Arm, Contrast]], frontier: Frontier, level: float) ->
 def _profile(scope: Scope, side: str, frontier: Frontier) -> Picture:
     from analysis.figures.isoflop import plot_isoflop
 
-    caption = f"IsoFLOP profiles, {side}, at the recipe's settings."
+    caption = f"IsoFLOP profiles, {side}, at the rule's settings."
     return scope.draw(f"isoflop-{side}", caption, lambda: plot_isoflop(frontier))
 
 
