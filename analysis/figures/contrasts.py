@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _APART = 0.05
 """Of the axis' logarithm, between the series of one size."""
+_ACROSS = 2
+"""Panels side by side."""
 
 
 class Point(NamedTuple):
@@ -50,10 +52,10 @@ def plot_contrasts(
     sizes = [p.params for series in kept.values() for points in series.values() for p in points]
     step = _APART * max(math.log(max(sizes) / min(sizes)), 1.0) / max(len(names), 1)
     with style.styled():
-        figure = style.new_figure(width_mm, 14.0 + 56.0 * len(kept) if style.is_narrow(width_mm) else 76.0)
-        for axes, (panel, series) in zip(
-            marks.panels_of(figure, len(kept), width_mm, title), kept.items(), strict=True
-        ):
+        across = 1 if style.is_narrow(width_mm) else min(_ACROSS, len(kept))
+        figure = style.new_figure(width_mm, 14.0 + (56.0 if across == 1 else 60.0) * -(-len(kept) // across))
+        panes = marks.panels_of(figure, len(kept), width_mm, title, across=across)
+        for axes, (panel, series) in zip(panes, kept.items(), strict=True):
             axes.axhline(0.0, color=style.MUTED, linewidth=0.8, zorder=1)
             for name, points in series.items():
                 colour, marker = look[name]
@@ -70,7 +72,7 @@ def plot_contrasts(
             style.log_axis(axes.xaxis, style.si_number)
             style.linear_axis(axes.yaxis, style.signed_number)
             axes.set_xlim(*style.log_limits(np.array([0.8 * min(sizes), 1.25 * max(sizes)])))
-            axes.set_xlabel("parameters N without embeddings and head")
+            axes.set_xlabel("N, non-embedding parameters")
             axes.set_ylabel(panel)
         handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=n) for n, (c, m) in look.items()]
         handles.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class CausalMasked(Part):
         pictures = [
             scope.draw(
                 "causal-masked", "Causal (a) and masked (b): frontiers, tokens per parameter, exponents.",
-                lambda: plot_comparison(found["isoflop"]),
+                lambda: plot_comparison(replace(found["isoflop"], a=SIDES[0], b=SIDES[1])),
             ),
             *(_profile(scope, side, f) for side, f in zip(SIDES, found["isoflop"].frontiers, strict=True)),
         ]  # fmt: skip
