@@ -44,6 +44,18 @@ def test_arms_are_seeds_of_one_recipe_at_its_best_rate(scope: Scope) -> None:
     assert [a.params for a in arms] == sorted(a.params for a in arms)
 
 
+def test_a_lucky_run_at_another_rate_is_not_the_best_and_a_clearly_better_one_is(scope: Scope) -> None:
+    rows = at_budget(scope.rows("masked", "masked-seeds", "masked-rates"), 4e12)
+    usual = next(a for a in arms_of(rows) if len(a.rates) == 3)
+    for factor, moved in ((0.999, False), (0.9, True)):
+        at = (rows.params_non_embedding == usual.params) & (rows.lr == usual.rates[0])
+        lower = rows.assign(loss=rows.loss.where(~at, usual.rows.loss.mean() * factor))
+        arm = next(a for a in arms_of(lower) if a.params == usual.params)
+        assert arm.lr == (usual.rates[0] if moved else usual.lr)
+        assert bool(arm.edge) is moved
+        assert next(a for a in arms_of(lower, lowest=True) if a.params == usual.params).lr == usual.rates[0]
+
+
 def test_exponents_and_ratios_of_the_two_objectives_are_the_true_ones(scope: Scope) -> None:
     found = CAUSAL_MASKED.measure(scope)
     numbers = by_name(found.numbers)

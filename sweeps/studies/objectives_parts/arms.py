@@ -1,7 +1,9 @@
 """The arms of the comparisons: runs that differ by their seed alone, at the best of the rates and batches tried.
 
-An arm is an objective, a shape and a horizon. Which rate is best is read from the run's own held-out loss, which within
-an arm is one axis. Seeds that were run at another rate than the best are left with it.
+An arm is an objective, a shape and a horizon. Which setting is best is read from the runs' own held-out loss, which
+within an arm is one axis: the one with the most seeds, unless another is lower by more than the noise between seeds
+(the lowest of several single runs would be the luckiest). Seeds that were run at another rate than the best are left
+with it.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.contrasts import Contrast, Scored, ratio
+from analysis.replicates import Pooled, pooled
 from analysis.types import Estimate, Status
-from sweeps.studies.part import Number, Scope, plain
+from sweeps.studies.part import LEVEL, Number, Scope, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,10 +74,11 @@ def rate_of(objective: Mapping[str, Any]) -> float:
     return float(objective.get("mask_rate", 0.15))
 
 
-def arms_of(rows: pd.DataFrame, *, apart: bool = False) -> list[Arm]:
+def arms_of(rows: pd.DataFrame, *, lowest: bool = False, apart: bool = False) -> list[Arm]:
     """The arms among some rows, by size and then by horizon; diverged runs count as rates tried.
 
-    `apart`: every rate is an arm of its own, for what has no loss that tells which is the best.
+    `lowest`: the best setting is the one of the lowest mean, noise or not. `apart`: every rate is an arm of its own,
+    for what has no loss that tells which is the best.
     """
     groups: dict[tuple[str, str, float, float], list[int]] = {}
     for i, (spec, budget, tokens, lr) in enumerate(zip(rows.spec, rows.budget, rows.tokens, rows.lr, strict=True)):
@@ -83,16 +87,30 @@ def arms_of(rows: pd.DataFrame, *, apart: bool = False) -> list[Arm]:
         key = float(budget) if budget is not None and np.isfinite(budget) else float(tokens)
         names = (json.dumps(trial[part], sort_keys=True) for part in ("objective", "architecture"))
         groups.setdefault((*names, key, float(lr) if apart else 0.0), []).append(i)  # type: ignore[arg-type]
-    found = [_arm(json.loads(o), json.loads(a), rows.iloc[at]) for (o, a, *_), at in groups.items()]
+    noise = Pooled(0.0, 1) if lowest else _noise([rows.iloc[at] for at in groups.values()])
+    found = [_arm(json.loads(o), json.loads(a), rows.iloc[at], noise) for (o, a, *_), at in groups.items()]
     return sorted((a for a in found if a is not None), key=lambda a: (name_of(a.objective), a.params, a.tokens))
 
 
-def _arm(objective: dict[str, Any], shape: dict[str, Any], rows: pd.DataFrame) -> Arm | None:
+def _noise(groups: Sequence[pd.DataFrame]) -> Pooled:
+    """Of ln loss between the seeds of a setting, pooled over all of them."""
+    done = [g[g.status == "finished"] for g in groups]
+    names = [(k, *s) for k, g in enumerate(done) for s in zip(g.lr, g.batch_tokens, strict=True)]
+    return pooled(names, np.log(np.concatenate([g.loss.to_numpy(dtype=np.float64) for g in done])))
+
+
+def _arm(objective: dict[str, Any], shape: dict[str, Any], rows: pd.DataFrame, noise: Pooled) -> Arm | None:
     done = rows[rows.status == "finished"]
     if len(done) == 0:
         return None
-    means = done.assign(log_loss=np.log(done.loss)).groupby(["lr", "batch_tokens"]).log_loss.mean()
-    lr, batch = list(means.index)[int(np.argmin(means.to_numpy()))]
+    logs: dict[tuple[float, int], list[float]] = {}
+    for setting_lr, setting_batch, loss in zip(done.lr, done.batch_tokens, done.loss, strict=True):
+        logs.setdefault((float(setting_lr), int(setting_batch)), []).append(float(np.log(loss)))
+    least = min(logs, key=lambda s: np.mean(logs[s]))
+    usual = min(logs, key=lambda s: (-len(logs[s]), np.mean(logs[s])))
+    ahead = np.mean(logs[usual]) - np.mean(logs[least])
+    half = noise.half_width(1.0 / len(logs[usual]) + 1.0 / len(logs[least]), LEVEL)
+    lr, batch = usual if ahead <= half else least
     best = done[(done.lr == lr) & (done.batch_tokens == batch)].sort_values("seed").reset_index(drop=True)
     rates = tuple(sorted(set(rows[rows.batch_tokens == batch].lr)))
     first = best.iloc[0]
@@ -179,7 +197,7 @@ def interior_rates(name: str, arms: Sequence[Arm], level: float, label: str = ""
     reason = "; ".join(edges) if edges else "" if tried else "nothing was trained at three rates or more"
     text = f"sizes{label and ' '}{label} whose best rate is neither the lowest nor the highest tried"
     text += f", of {len(tried)} tuned" if tried else ""
-    call = "lowest mean ln loss over seeds, by objective, shape and horizon"
+    call = "the best setting of each objective, shape and horizon, by ln loss over seeds"
     value: Estimate = plain(len(tried) - len(edges), level)
     return Number(name, text, value, str(status), ids_where(i for a in tried for i in a.all_rows.run_id), len(tried),
                   call, reason)  # fmt: skip

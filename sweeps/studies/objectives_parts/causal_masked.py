@@ -183,7 +183,7 @@ def _tuning(scope: Scope, found: Comparison) -> tuple[list[Number], list[str], d
         sizes = set(scope.rows(f"{side}-tuning").params_non_embedding)
         lowest = main.budget.min()
         chosen = tuned[tuned.params_non_embedding.isin(sizes) & np.isclose(tuned.budget, lowest)]
-        arms = arms_of(chosen)
+        arms = arms_of(chosen, lowest=True)
         numbers.append(interior_rates(f"interior_rates_{side}", arms, scope.level, side))
         scores = document_scores(scope, list({*chosen.run_id, *seeds.run_id, *main.run_id}))
         noise = seed_noise([of(scores, a.ids) for a in arms_of(scope.rows(side, f"{side}-again", f"{side}-seeds"))])
