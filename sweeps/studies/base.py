@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+DRAWS = {"smoke": 60, "toy": 1000, "full": 1000}
+"""Bootstrap draws behind the intervals, by scale."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,6 +25,11 @@ class Options:
     quiet: bool = False
     seconds: float | None = None
     parts: tuple[str, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """Bootstrap draws behind the intervals."""
+        return DRAWS[self.scale]
 
     def say(self, text: str) -> None:
         """Prints a line unless silent."""

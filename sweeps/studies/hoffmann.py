@@ -63,7 +63,7 @@ class Hoffmann(Study):
         if any(o.drained for o in outcomes):
             return {"study": self.name, "scale": options.scale, "complete": False, "reason": "time ran out; call again"}
         options.say("fitting")
-        frontiers = {f.name: _frontier(store, f) for f in families}
+        frontiers = {f.name: _frontier(store, f, options) for f in families}
         forecasts = {f.name: _forecast(store, f, options) for f in families}
         trained = _run(options, [(f.sweep_file, forecasts[f.name].overrides) for f in families
                                  if forecasts[f.name].target is not None], store)  # fmt: skip
@@ -116,10 +116,10 @@ def _run(options: Options, sweeps: list[tuple[Path, tuple[str, ...]]], store: Pa
     )
 
 
-def _frontier(store: Path, family: Family) -> FrontierSet:
+def _frontier(store: Path, family: Family, options: Options) -> FrontierSet:
     from analysis import frontier
 
-    return frontier(store, where=family.where, counts=COUNTS, costs=COSTS, level=LEVEL)
+    return frontier(store, where=family.where, counts=COUNTS, costs=COSTS, level=LEVEL, bootstrap=options.draws)
 
 
 def _forecast(store: Path, family: Family, options: Options) -> Forecast:
@@ -129,7 +129,7 @@ def _forecast(store: Path, family: Family, options: Options) -> Forecast:
     before = standing(store, family.sweep_file, flops)
     if before is not None:
         return before
-    made = forecast(store, family.sweep_file, flops, level=LEVEL)
+    made = forecast(store, family.sweep_file, flops, level=LEVEL, bootstrap=options.draws)
     if made.prediction is None:
         options.say(f"{family.name}: {made.reason}")
         return Forecast(flops, None, None, made.reason)
@@ -164,7 +164,9 @@ def _results(
                 "sweep": f.sweep_name,
                 "runs": _runs(rows[rows.sweep == f.sweep_name]),
                 "frontier": frontiers[f.name].to_json(),
-                "fit": fit(store, law="chinchilla", where=f.where, count="non_embedding", level=LEVEL).to_json(),
+                "fit": fit(
+                    store, law="chinchilla", where=f.where, count="non_embedding", level=LEVEL, bootstrap=options.draws
+                ).to_json(),
                 "target_flops": forecasts[f.name].flops,
                 "forecast_reason": forecasts[f.name].reason if f.sweep_name not in scored else "",
                 "prediction": scored.get(f.sweep_name),
@@ -212,4 +214,5 @@ def _draw(options: Options, families: list[Family], store: Path, frontiers: dict
             title=f"{family.name.capitalize()}, {options.scale} scale",
             frontiers=FrontierSet(tuple(chosen), frontiers[family.name].agreement),
             level=LEVEL,
+            bootstrap=options.draws,
         )

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sweeps.definition import Sweep
 
 SWEEPS = Path(__file__).resolve().parent.parent
-DRAWS = {"smoke": 60, "toy": 1000, "full": 1000}
-"""Bootstrap draws behind the intervals."""
 
 
 class PartsStudy(Study):
@@ -72,7 +70,7 @@ class PartsStudy(Study):
     def _results(self, options: Options, store: Path, runs: dict[str, RunsOf]) -> dict[str, Any]:
         """What fits.json holds: every part with its state, and what it found where it is measured."""
         complete = {name: Measured(r.where, len(r.wanted)) for name, r in runs.items() if r.complete}
-        scope = Scope(options.scale, store, options.out / "figures", complete, DRAWS[options.scale], LEVEL)
+        scope = Scope(options.scale, store, options.out / "figures", complete, options.draws, LEVEL)
         parts = {}
         for part in self.members:
             options.say(f"  {part.name}")

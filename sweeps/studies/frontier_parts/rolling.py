@@ -21,7 +21,7 @@ from sweeps.run import prepare_sweep
 from sweeps.studies.base import Options
 from sweeps.studies.closed_loop import Forecast, forecast, outcomes, register, standing
 from sweeps.studies.part import LEVEL
-from sweeps.studies.parts import DRAWS, launch, touched
+from sweeps.studies.parts import launch, touched
 
 if TYPE_CHECKING:
     from sweeps.studies.closed_loop import Outcome
@@ -186,7 +186,7 @@ def foretell(family: Family, flops: float, options: Options) -> Forecast:
     if family.runs(b for b in family.budgets if b >= flops) & trained:
         return _refuse(family, Forecast(flops, None, None, TRAINED), options)
     where = family.below(opened, flops)
-    draws = DRAWS[options.scale]
+    draws = options.draws
     made = forecast(store, family.file, flops, level=LEVEL, where=where, seeds=SEEDS, bootstrap=draws)
     if made.prediction is None:
         return _refuse(family, made, options)
