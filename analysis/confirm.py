@@ -16,6 +16,7 @@ import numpy as np
 from analysis.laws.base import Array, Bound
 from analysis.objectives import Loss, residuals, working
 from analysis.solve import Solution, minimise
+from analysis.threads import one_thread
 
 AGREE = 0.01
 """Difference of twice the log likelihood within which two fits are one."""
@@ -138,7 +139,7 @@ def _descend(
     unit = max(objective(np.zeros(start.size))[0], 1e-300)
     most = int(np.clip(_MOST_WORK / (bound.n * start.size), 300, 3000))
     options = {"maxiter": most, "maxfun": most, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 20}
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), one_thread():
         end = minimize(objective, np.zeros(start.size), jac=True, method="L-BFGS-B", options=options)
     value = float(end.fun) * unit
     return (value if math.isfinite(value) else math.inf), np.clip(start + root @ end.x, bound.lower, bound.upper)

@@ -19,6 +19,7 @@ from analysis.objectives import HUBER_DELTA as HUBER_DELTA
 from analysis.objectives import OBJECTIVES as OBJECTIVES
 from analysis.objectives import Loss, Objective, as_loss, residuals, working
 from analysis.objectives import penalty as penalty
+from analysis.threads import one_thread
 
 _CHUNK_VALUES = 1 << 15
 """Residuals worked on at once, so that a chunk's Jacobian stays in the second-level cache."""
@@ -87,7 +88,8 @@ def minimise(
     for i in range(0, batch, step):
         part = slice(i, i + step)
         chunk = _Chunk(bound, y[part], w[part], theta[part], loss, held[part], scale)
-        with np.errstate(over="ignore", invalid="ignore"):  # far starts overflow; what is not finite is not accepted
+        # Far starts overflow; what is not finite is not accepted.
+        with np.errstate(over="ignore", invalid="ignore"), one_thread():
             parts.append(chunk.run(max_iterations, tolerance))
     return Solution(
         *(np.concatenate([getattr(p, f) for p in parts]) for f in ("theta", "objective", "converged", "gradient"))

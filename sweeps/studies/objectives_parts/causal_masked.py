@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +84,19 @@ class CausalMasked(Part):
         return Finding(
             numbers=tuple(numbers),
             pictures=tuple(pictures),
-            says=(*_sentences(found["isoflop"]), *text),
+            says=(*_sentences(found["isoflop"]), *text, *_cautions(found)),
             detail={"comparisons": found, "tuning": gains},
         )
+
+
+def _cautions(found: Mapping[str, Comparison]) -> list[str]:
+    """What was left out of a frontier, and what it warns of."""
+    text = []
+    for approach, compared in found.items():
+        for side, f in zip(SIDES, compared.frontiers, strict=True):
+            text += [f"{side.capitalize()}, {approach}: {d.row} left out, {d.reason}." for d in f.dropped]
+            text += [f"{side.capitalize()}, {approach}: {w}." for w in f.warnings]
+    return text
 
 
 def _compared(scope: Scope, approach: str) -> Comparison:
