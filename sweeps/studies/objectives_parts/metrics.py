@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BELOW, NOT_MEASURED = "below_baseline", "not_measured"
 DATA = "SCALING_TEST_DATA"
 WINDOWS = {"smoke": 4, "toy": 128, "full": 256}
-PAIRS = {"smoke": 1, "toy": 10, "full": 50}
+PAIRS = {"smoke": 1, "toy": 5, "full": 50}
 TEXTS = {"smoke": 100, "toy": 10_000, "full": 20_000}
 
 
