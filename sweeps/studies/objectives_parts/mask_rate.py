@@ -32,6 +32,8 @@ class MaskRate(Part):
         "A pseudo-log-likelihood hides one token at a time, which is nearer to 15 % than to 40 %: an advantage of 15 %"
         " there may be of the test as much as of the training.",
         "Rates are tried at two of the four sizes.",
+        "At equal FLOPs a larger model reads fewer tokens, in smaller batches: what changes with size here changes also"
+        " with the number of positions predicted, a step and in all.",
         "Models of this size know little grammar; where a score is at chance the difference says nothing.",
     )
 
