@@ -17,7 +17,7 @@ from sweeps.studies.objectives_parts.arms import arms_of, at_budget, rate_of
 from sweeps.studies.objectives_parts.causal_masked import PART as CAUSAL_MASKED
 from sweeps.studies.objectives_parts.electra import PART as ELECTRA
 from sweeps.studies.objectives_parts.mask_rate import PART as MASK_RATE
-from sweeps.studies.objectives_parts.metrics import ADJACENT, DATA, PLL
+from sweeps.studies.objectives_parts.metrics import ADJACENT, DATA, ORDER, PLL, effect, scores_of
 from sweeps.studies.objectives_parts.pairs import PART as PAIRS
 from sweeps.studies.objectives_parts.sharing import PART as SHARING
 from sweeps.studies.part import Number, Scope
@@ -141,6 +141,22 @@ def test_mask_rates_are_compared_on_what_they_share_and_the_rest_is_not_measured
         assert f"{DATA} names no folder" in numbers[name].reason
     assert any("not measured, SCALING" in s for s in found.says)
     assert numbers["interior_rates_40"].status == "converged"
+
+
+def test_a_metric_that_an_arm_lacks_is_not_measured_with_the_reason(scope: Scope) -> None:
+    """Weights that were not kept: nothing is said of the arms that have theirs."""
+    arms = arms_of(scope.rows("pairs"))
+    evaluation = ORDER.make("toy", "")
+    points = [{"metric": ORDER.stored, "x": None, "value": 0.6, "se": 0.01, "n": 10, "eval_version": 1}]
+    points += [{"metric": ORDER.items, "x": float(k), "value": k % 2, "se": None, "n": 1, "eval_version": 1}
+               for k in range(10)]  # fmt: skip
+    measured(scope, settings_of(evaluation), evaluation.version, {i: points for a in arms[1:] for i in a.ids})
+    scores = scores_of(scope, ORDER, arms)
+    lacking = len(arms[0].ids)
+    assert scores.reason.startswith(f"{lacking} of {sum(len(a.ids) for a in arms)} runs could not be: ")
+    assert "weights" in scores.reason
+    made, point = effect(scope, scores, "x", "label", [arms[0]], [arms[1]])
+    assert (made.status, point.status) == ("not_measured", "not_measured")
 
 
 def test_a_probe_below_its_baselines_does_not_count(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,10 @@ def scores_of(scope: Scope, metric: Metric, arms: Sequence[Arm]) -> Scores:
     if not ids:
         return Scores(metric, {}, nothing, "; ".join(sorted(set(outcome.left_out.values()))) or "no run to measure")
     by_run = _read(scope, metric, evaluation, ids, outcome.settings)
+    bare = [i for arm in arms if not of(by_run, arm.ids) for i in arm.ids]
+    if bare:
+        why = "; ".join(sorted({outcome.left_out.get(i, "no value") for i in bare}))
+        return Scores(metric, {}, nothing, f"{len(bare)} of {len(rows)} runs could not be: {why}")
     noise = seed_noise([of(by_run, arm.ids) for arm in arms])
     return Scores(metric, by_run, noise, "", _below(scope, ids, outcome.settings) if metric.judged else {})
 
