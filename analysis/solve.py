@@ -85,11 +85,11 @@ def minimise(
     held = np.broadcast_to(np.zeros(theta.shape[1], bool) if frozen is None else frozen, theta.shape)
     loss = as_loss(objective)
     parts = []
-    for i in range(0, batch, step):
-        part = slice(i, i + step)
-        chunk = _Chunk(bound, y[part], w[part], theta[part], loss, held[part], scale)
-        # Far starts overflow; what is not finite is not accepted.
-        with np.errstate(over="ignore", invalid="ignore"), one_thread():
+    # Far starts overflow; what is not finite is not accepted.
+    with np.errstate(over="ignore", invalid="ignore"), one_thread():
+        for i in range(0, batch, step):
+            part = slice(i, i + step)
+            chunk = _Chunk(bound, y[part], w[part], theta[part], loss, held[part], scale)
             parts.append(chunk.run(max_iterations, tolerance))
     return Solution(
         *(np.concatenate([getattr(p, f) for p in parts]) for f in ("theta", "objective", "converged", "gradient"))

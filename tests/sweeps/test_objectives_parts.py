@@ -95,8 +95,8 @@ def test_sharing_costs_what_it_costs(scope: Scope) -> None:
     assert shape.value.ci[0] < 100 * SHARED_COST < shape.value.ci[1]
     assert shape.value.value == pytest.approx(100 * SHARED_COST, abs=0.4)
     assert shape.status == "converged"
-    assert sum(name.startswith("flops_") for name in numbers) == 3  # two sizes and their mean
-    assert sum(name.startswith("tokens_") for name in numbers) == 3
+    assert sum(name.startswith("flops_") for name in numbers) == 4
+    assert sum(name.startswith("tokens_") for name in numbers) == 4
     assert numbers["tokens_mean"].value.value < numbers["shape_mean"].value.value < numbers["flops_mean"].value.value
     assert numbers["multiplier"].value.value > 1.1
     assert [p.reason for p in found.pictures] == [""]

@@ -186,8 +186,7 @@ def foretell(family: Family, flops: float, options: Options) -> Forecast:
     if family.runs(b for b in family.budgets if b >= flops) & trained:
         return _refuse(family, Forecast(flops, None, None, TRAINED), options)
     where = family.below(opened, flops)
-    draws = options.draws
-    made = forecast(store, family.file, flops, level=LEVEL, where=where, seeds=SEEDS, bootstrap=draws)
+    made = forecast(store, family.file, flops, level=LEVEL, where=where, seeds=SEEDS, bootstrap=options.draws)
     if made.prediction is None:
         return _refuse(family, made, options)
     if set(made.run_ids) & trained:

@@ -103,14 +103,12 @@ def _arm(objective: dict[str, Any], shape: dict[str, Any], rows: pd.DataFrame, n
     done = rows[rows.status == "finished"]
     if len(done) == 0:
         return None
-    logs: dict[tuple[float, int], list[float]] = {}
-    for setting_lr, setting_batch, loss in zip(done.lr, done.batch_tokens, done.loss, strict=True):
-        logs.setdefault((float(setting_lr), int(setting_batch)), []).append(float(np.log(loss)))
-    least = min(logs, key=lambda s: np.mean(logs[s]))
-    usual = min(logs, key=lambda s: (-len(logs[s]), np.mean(logs[s])))
-    ahead = np.mean(logs[usual]) - np.mean(logs[least])
-    half = noise.half_width(1.0 / len(logs[usual]) + 1.0 / len(logs[least]), LEVEL)
-    lr, batch = usual if ahead <= half else least
+    tried = done.assign(log_loss=np.log(done.loss)).groupby(["lr", "batch_tokens"]).log_loss.agg(["mean", "size"])
+    means, seeds = tried["mean"].to_numpy(), tried["size"].to_numpy()
+    least = int(np.argmin(means))
+    usual = int(np.argmin(np.where(seeds == seeds.max(), means, np.inf)))
+    half = noise.half_width(1.0 / seeds[usual] + 1.0 / seeds[least], LEVEL)
+    lr, batch = list(tried.index)[usual if means[usual] - means[least] <= half else least]
     best = done[(done.lr == lr) & (done.batch_tokens == batch)].sort_values("seed").reset_index(drop=True)
     rates = tuple(sorted(set(rows[rows.batch_tokens == batch].lr)))
     first = best.iloc[0]
