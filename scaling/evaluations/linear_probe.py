@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from scaling.evaluations.base import Evaluation, Point
+from scaling.evaluations.baselines import Baselines
 from scaling.evaluations.spread import accuracy, by_item, points_of
 from scaling.evaluations.tasks import SPLIT_SEED, Labelled, LabelledTask, Part, read_labelled
 from scaling.evaluations.text import english, vectors
@@ -68,7 +69,8 @@ class LinearProbe(Evaluation):
 
     def measure(self, subject: Subject) -> list[Point]:
         """See `Evaluation.measure`."""
-        fits = {"": self.probed(subject), "random": self.probed(subject.untrained()), "ngrams": self.ngrams}
+        random = self.baselines.untrained(subject, self.probed)
+        fits = {"": self.probed(subject), "random": random, "ngrams": self.ngrams}
         scores = {name: [accuracy(fit.right)] for name, fit in fits.items()}
         metric = f"probe:{self.task.name}"
         return [*points_of(metric, scores, len(self.task.test.texts)), *by_item(metric, fits[""].right)]
@@ -80,6 +82,11 @@ class LinearProbe(Evaluation):
         parts = (self.task.train, self.task.choose, self.task.test)
         features = [vectors(subject, subject.encoder.encode_many(part.texts)) for part in parts]
         return classify(standardised(*features), [part.labels for part in parts])
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The untrained models' probes."""
+        return Baselines()
 
     @cached_property
     def ngrams(self) -> Fitted:

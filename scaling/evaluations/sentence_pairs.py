@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from scaling.evaluations.base import Evaluation, Point, Unserved
+from scaling.evaluations.baselines import Baselines
 from scaling.evaluations.regression import Fitted, classify, ngram_counts, standardised, weighted
 from scaling.evaluations.spread import accuracy, by_item, points_of
 from scaling.evaluations.text import english, vectors
@@ -78,12 +80,17 @@ class SentencePairs(Evaluation):
         parts = self.parts(subject)
         fits = {
             "": self._probed(subject, parts),
-            "random": self._probed(subject.untrained(), parts),
-            "ngrams": self._ngrams(parts),
+            "random": self.baselines.untrained(subject, lambda fresh: self._probed(fresh, parts)),
+            "ngrams": self.baselines.once(str(subject.row["data_digest"]), lambda: self._ngrams(parts)),
         }
         metric = f"sentence_pairs:{self.relation}"
         scores = {name: [accuracy(fit.right)] for name, fit in fits.items()}
         return [*points_of(metric, scores, len(parts[2].labels)), *by_item(metric, fits[""].right)]
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The untrained models' answers, and those of n-grams by corpus."""
+        return Baselines()
 
     def parts(self, subject: Subject) -> list[Pairs]:
         """What is fitted, what chooses the penalty, what is scored: seven, one and two of every ten documents."""

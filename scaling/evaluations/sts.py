@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from scaling.evaluations.base import Evaluation, Point, Unserved
+from scaling.evaluations.baselines import Baselines
 from scaling.evaluations.spread import by_item, correlation, points_of
 from scaling.evaluations.tasks import ScoredPairs, read_scored_pairs
 from scaling.evaluations.text import english, vectors
@@ -57,7 +58,8 @@ class Sts(Evaluation):
 
     def measure(self, subject: Subject) -> list[Point]:
         """See `Evaluation.measure`."""
-        cosines = {"": self._cosines(subject), "random": self._cosines(subject.untrained()), "ngrams": self.ngrams}
+        random = self.baselines.untrained(subject, self._cosines)
+        cosines = {"": self._cosines(subject), "random": random, "ngrams": self.ngrams}
         scores = {name: [correlation(cosine, self.pairs.score)] for name, cosine in cosines.items()}
         if not all(np.isfinite(found[0].value) for found in scores.values()):
             raise Unserved("all cosines are equal: its hidden states say nothing")
@@ -72,6 +74,11 @@ class Sts(Evaluation):
         length = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         cosine: np.ndarray = (first * second).sum(axis=1) / np.maximum(length, 1e-300)
         return cosine
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The untrained models' cosines."""
+        return Baselines()
 
     @cached_property
     def ngrams(self) -> np.ndarray:
