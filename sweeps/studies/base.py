@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from sweeps.definition import Sweep
 
 DRAWS = {"smoke": 60, "toy": 1000, "full": 1000}
 """Bootstrap draws behind the intervals, by scale."""
@@ -50,3 +54,21 @@ class Study(ABC):
     @abstractmethod
     def reproduce(self, options: Options) -> dict[str, Any]:
         """Runs what is missing, fits, predicts, scores, draws, writes the page; returns what fits.json holds."""
+
+
+def launch(sweeps: Sequence[Sweep], options: Options, seconds: float | None) -> bool:
+    """Runs what is missing of some sweeps, together; False where time ran out first."""
+    from sweeps.run import run_sweeps
+
+    if seconds is not None and seconds <= 0:
+        return False
+    outcomes = run_sweeps(
+        sweeps,
+        options.out / "store",
+        workers=options.workers,
+        serial=options.serial,
+        quiet=options.quiet,
+        seconds=seconds,
+        compile_trials=False if options.scale == "smoke" else None,
+    )
+    return not any(o.drained for o in outcomes)

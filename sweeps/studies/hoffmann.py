@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.accounting import COSTS, COUNTS
 from scaling.provenance import environment, version
 from scaling.store import Store, compact
-from sweeps.run import Outcome as RunOutcome
-from sweeps.run import run_sweeps
-from sweeps.studies.base import Options, Study
+from sweeps.studies.base import Options, Study, launch
 
 if TYPE_CHECKING:
     from analysis.types import FrontierSet
@@ -55,23 +53,32 @@ class Hoffmann(Study):
 
     def reproduce(self, options: Options) -> dict[str, Any]:
         """See `Study.reproduce`."""
+        from sweeps.definition import load_sweep
+
         started = time.monotonic()
         options.out.mkdir(parents=True, exist_ok=True)
         families = _families(options)
         store = options.out / "store"
-        outcomes = _run(options, [(f.sweep_file, ()) for f in families], store)
-        if any(o.drained for o in outcomes):
-            return {"study": self.name, "scale": options.scale, "complete": False, "reason": "time ran out; call again"}
+        unfinished = {
+            "study": self.name,
+            "scale": options.scale,
+            "complete": False,
+            "reason": "time ran out; call again",
+        }
+        if not launch([load_sweep(f.sweep_file) for f in families], options, options.seconds):
+            return unfinished
         options.say("fitting")
         frontiers = {f.name: _frontier(store, f, options) for f in families}
         forecasts = {f.name: _forecast(store, f, options) for f in families}
-        trained = _run(options, [(f.sweep_file, forecasts[f.name].overrides) for f in families
-                                 if forecasts[f.name].target is not None], store)  # fmt: skip
-        if any(o.drained for o in trained):
-            return {"study": self.name, "scale": options.scale, "complete": False, "reason": "time ran out; call again"}
+        targets = [load_sweep(f.sweep_file, forecasts[f.name].overrides) for f in families
+                   if forecasts[f.name].target is not None]  # fmt: skip
+        left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
+        if targets and not launch(targets, options, left):
+            return unfinished
         result = _results(self, options, families, store, frontiers, forecasts)
         result["seconds"] = round(time.monotonic() - started, 1)
-        result["failures"] = {k: v for o in (*outcomes, *trained) for k, v in o.failures.items()}
+        opened = Store.open(store)
+        result["failures"] = {i: why for i, why in opened.failed().items() if i not in opened.done()}
         _draw(options, families, store, frontiers)
         compact(Store.open(store, write=True))
         (options.out / "fits.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -98,22 +105,6 @@ def _families(options: Options) -> list[Family]:
         budgets = sweep.design.budgets  # type: ignore[attr-defined]
         found.append(Family(name, target, sweep.name, max(budgets)))
     return found
-
-
-def _run(options: Options, sweeps: list[tuple[Path, tuple[str, ...]]], store: Path) -> list[RunOutcome]:
-    from sweeps.definition import load_sweep
-
-    if not sweeps:
-        return []
-    return run_sweeps(
-        [load_sweep(path, overrides) for path, overrides in sweeps],
-        store,
-        workers=options.workers,
-        serial=options.serial,
-        quiet=options.quiet,
-        seconds=options.seconds,
-        compile_trials=False if options.scale == "smoke" else None,
-    )
 
 
 def _frontier(store: Path, family: Family, options: Options) -> FrontierSet:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scaling.provenance import environment, version
 from scaling.store import Store, compact
 from sweeps.include import FIELD as INCLUDE
-from sweeps.studies.base import Options, Study
+from sweeps.studies.base import Options, Study, launch
 from sweeps.studies.part import LEVEL, Finding, Measured, Part, Scope, one_of
 
 if TYPE_CHECKING:
@@ -167,24 +167,6 @@ def _launches(parts: Sequence[Part]) -> list[tuple[Part, list[str]]]:
         if names or part.last:
             found.append((part, names))
     return found
-
-
-def launch(sweeps: Sequence[Sweep], options: Options, seconds: float | None) -> bool:
-    """Runs what is missing of some sweeps, together; False where time ran out first."""
-    from sweeps.run import run_sweeps
-
-    if seconds is not None and seconds <= 0:
-        return False
-    outcomes = run_sweeps(
-        sweeps,
-        options.out / "store",
-        workers=options.workers,
-        serial=options.serial,
-        quiet=options.quiet,
-        seconds=seconds,
-        compile_trials=False if options.scale == "smoke" else None,
-    )
-    return not any(o.drained for o in outcomes)
 
 
 def _runs_of(sweep: Sweep, store: Path) -> RunsOf:

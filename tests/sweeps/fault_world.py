@@ -15,9 +15,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 SWEEP = """\
 name: tiny
@@ -122,6 +124,12 @@ def ended(process: subprocess.Popen[str], status: int = 0, seconds: float = 120.
     assert process.returncode == status, (process.returncode, out, err[-2000:])
     assert "Traceback" not in err, err
     return out + err
+
+
+def survivors(family: Sequence[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
+    """Which of some processes still run after so long: the kernel may take a moment over each that was killed."""
+    _, left = psutil.wait_procs(family, timeout=seconds)
+    return [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

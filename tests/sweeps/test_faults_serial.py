@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_world import check, ended, environment, losses, reference, start, sweep_file, wait_for
+from fault_world import check, ended, environment, losses, reference, start, survivors, sweep_file, wait_for
 
 from scaling.errors import DiskError, StoreError
 from scaling.store import Store, files, gc
@@ -83,8 +83,7 @@ def test_a_second_signal_leaves_at_once_and_leaves_no_process(serial: bool, tmp_
     second = time.monotonic()
     ended(process, 130, 30)
     assert time.monotonic() - second < 5
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert not survivors(family)
     assert not list(store.glob(".drain-*"))
 
 

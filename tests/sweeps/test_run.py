@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fault_world import survivors, wait_for
 
 from scaling.errors import CorpusError, SweepError
 from scaling.job import Job
@@ -69,13 +70,6 @@ def start(sweep: Path, store: Path, **arguments: object) -> subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-
-
-def wait_for(condition: object, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +150,7 @@ def test_a_signal_on_ray_leaves_no_process_and_loses_nothing(number: signal.Sign
     assert "Traceback" not in err
     assert "***" not in err
     assert time.monotonic() - stopped < 20.0
-    wait_for(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 20.0)
+    assert not survivors(family, 20.0)
     checkpoints = list((store / "checkpoints").rglob("*.json"))
     assert checkpoints
     assert not list(store.glob(".drain-*"))

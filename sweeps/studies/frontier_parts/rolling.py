@@ -18,10 +18,10 @@ from analysis.where import select_rows
 from scaling.store import Store
 from sweeps.definition import Sweep, load_sweep
 from sweeps.run import prepare_sweep
-from sweeps.studies.base import Options
+from sweeps.studies.base import Options, launch
 from sweeps.studies.closed_loop import Forecast, forecast, outcomes, register, standing
 from sweeps.studies.part import LEVEL
-from sweeps.studies.parts import launch, touched
+from sweeps.studies.parts import touched
 
 if TYPE_CHECKING:
     from sweeps.studies.closed_loop import Outcome
