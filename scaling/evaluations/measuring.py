@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from threadpoolctl import threadpool_limits
+
 from scaling.evaluations.base import Evaluation, Point, Unserved
 from scaling.evaluations.subject import Subject, trial_of
 from scaling.store.measured import Measurement
@@ -72,7 +74,9 @@ def _measure(store: Store, evaluation: Evaluation, row: Mapping[str, Any]) -> li
     reason = evaluation.serves(trial)
     if reason is not None:
         raise Unserved(reason)
-    points = evaluation.measure(Subject.load(store, row, trial))
+    # Like the model: on a loaded machine a second thread of a small product waits longer than the product takes.
+    with threadpool_limits(limits=1, user_api="blas"):
+        points = evaluation.measure(Subject.load(store, row, trial))
     wrong = [p for p in points if not math.isfinite(p.value)]
     if wrong or not points:
         raise Unserved(f"{wrong[0].metric} is {wrong[0].value}" if wrong else "nothing could be measured")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from cli_world import call
 from evaluation_world import ENCODER, SOURCE, planned, row_of, subject_of
+from threadpoolctl import threadpool_info, threadpool_limits
 from trial_world import finish
 
 from scaling.corpora.markov import Markov
 from scaling.errors import InputError
 from scaling.evaluate import clustered
-from scaling.evaluations.base import Unserved
+from scaling.evaluations.base import Point, Unserved
 from scaling.evaluations.measuring import measure_runs
 from scaling.evaluations.other_corpus import OtherCorpus
 from scaling.evaluations.position_loss import PositionLoss, clustered_columns
@@ -130,6 +131,25 @@ def test_what_was_measured_is_not_measured_again(world: World, tmp_path: Path, m
     assert measure_runs(store, PositionLoss(heldout="full"), rows).measured
     monkeypatch.setattr(PositionLoss, "version", 2)
     assert measure_runs(store, PositionLoss(), rows).measured
+
+
+def test_a_measurement_has_one_blas_thread_and_puts_the_setting_back(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[int]] = []
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def measure(self: PositionLoss, subject: Subject) -> list[Point]:
+        seen.append(threads())
+        return [Point("position_loss", 1.0)]
+
+    monkeypatch.setattr(PositionLoss, "measure", measure)
+    with threadpool_limits(limits=2, user_api="blas"):
+        assert measure_runs(copied(world, tmp_path), PositionLoss(), world[0].rows().to_dict("records")).measured
+        assert threads() == {2}
+    assert set.union(*seen) == {1}
 
 
 def test_weights_of_another_model_are_refused(world: World) -> None:
