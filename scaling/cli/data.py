@@ -1,4 +1,4 @@
-"""Commands that move or keep data: export, import, corpus list|prepare|export|import, store compact|verify|gc."""
+"""Commands that move or keep data: export, import, corpus list|prepare|export|import, store compact|merge|verify|gc."""
 
 from __future__ import annotations
 
@@ -263,6 +263,32 @@ def compact(
         out.print_json(facts)
     else:
         print(f"{after.root}: {len(after.done())} runs in {len(sizes)} files, {out.size(sum(sizes))}")
+
+
+def merge(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The store whose runs are wanted.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="The store they are added to; made where there is none.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Where both have trained a run with other results, take that of FROM.")
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Add the runs of one store to another, such as one from a second machine.
+
+    Rows, curves, measurements and kept weights; FROM stays as it is.
+    """
+    from scaling.store import Store
+    from scaling.store import merge as bring
+
+    found = bring(Store.open(source), Store.create(store), replace)
+    if json:
+        out.print_json({"store": store, **found.to_json()})
+    else:
+        print(f"{store}: {found.lines[0]}")
+        for line in found.lines[1:]:
+            print(line)
 
 
 def verify(

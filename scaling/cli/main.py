@@ -173,7 +173,7 @@ def _corpus(context: typer.Context) -> None:
 
 
 def _store(context: typer.Context) -> None:
-    """A store's housekeeping: compact, verify, gc."""
+    """A store's housekeeping: compact, merge, verify, gc."""
     _help_if_alone(context)
 
 
@@ -187,7 +187,7 @@ _CORPUS: Table = {
     "statistics": statistics.statistics,
     "exponent": statistics.exponent,
 }
-_STORE: Table = {"compact": data.compact, "verify": data.verify, "gc": data.gc}
+_STORE: Table = {"compact": data.compact, "merge": data.merge, "verify": data.verify, "gc": data.gc}
 _COMMANDS: Table = {
     "init": runs.init,
     "plan": plans.plan,

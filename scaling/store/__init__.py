@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scaling.store.maintenance import compact, gc, verify
+    from scaling.store.merging import merge
     from scaling.store.store import Store
 
-__all__ = ["Store", "compact", "gc", "verify"]
+__all__ = ["Store", "compact", "gc", "merge", "verify"]
 
-_HOMES = {"Store": "store", "compact": "maintenance", "gc": "maintenance", "verify": "maintenance"}
+_HOMES = {"Store": "store", "compact": "maintenance", "gc": "maintenance", "merge": "merging", "verify": "maintenance"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
+from collections.abc import Set
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,10 +32,11 @@ def compact(store: Store, destination: str | Path | None = None) -> Store:
     if destination is None and not store.writable:
         raise StoreError(f"{store.root}: opened for reading; open it with write=True or give a destination")
     with files.lock(store.root, "compact") if store.writable else contextlib.nullcontext():
-        return _compact(store, destination)
+        return fold(store, destination)
 
 
-def _compact(store: Store, destination: str | Path | None) -> Store:
+def fold(store: Store, destination: str | Path | None, without: Set[str] = frozenset()) -> Store:
+    """`compact`, for a caller that holds its lock; runs of `without` are left out, with all that hangs on them."""
     # Curves and evaluations first: reading them may put a damaged run aside.
     attached = {folder: store.attached(folder) for folder in SCHEMAS}
     measured = store.measured()
@@ -43,17 +45,25 @@ def _compact(store: Store, destination: str | Path | None) -> Store:
     target = store if destination is None else Store.create(destination)
     if target is not store and (target.root.resolve() == store.root.resolve() or files.names(target.root, "rows")):
         raise StoreError(f"{target.root}: holds runs already; choose a new folder")
-    kept = {_publish_part(target, folder, table) for folder, table in attached.items() if table.num_rows}
-    if measured.num_rows:
-        kept.add(_publish_part(target, "evals", measured, "measured"))
-    if rows.num_rows:
-        kept.add(_publish_part(target, "rows", rows))
+    stay = [(folder, table, "part") for folder, table in attached.items()]
+    stay += [("evals", measured, "measured"), ("rows", rows, "part")]
+    kept = set()
+    for folder, whole, kind in stay:
+        table = _outside(whole, without)
+        if table.num_rows:
+            kept.add(_publish_part(target, folder, table, kind))
     if target is not store:
         _copy_rest(store, target)
         return target
     _remove_measured(store, measurements_of(measured), kept)
     _remove_folded(store, attached, {r.file for r in scan.terminal.values()} | set(scan.parts), kept)
     return store
+
+
+def _outside(table: pa.Table, runs: Set[str]) -> pa.Table:
+    if not runs:
+        return table
+    return table.filter(pc.invert(pc.is_in(table.column("run_id"), value_set=pa.array(sorted(runs), pa.string()))))
 
 
 def _publish_part(target: Store, folder: str, table: pa.Table, kind: str = "part") -> str:

@@ -6,8 +6,8 @@
     evals/<run_id>-<type>-<key>.parquet   measured after the row  evals/measured-<sha>.parquet             compacted
     executions/, predictions/, checkpoints/, running/, logs/, quarantine/, .staging/, index.cache
 
-No row or curve is ever replaced. Two writers of one run may both bring a curve: the second takes the name
-`<run_id>-<sha>.parquet`, and the row that wins says which of the two is its own.
+No row or curve is ever replaced, but by a merge that is asked to. Two writers of one run may both bring a curve: the
+second takes the name `<run_id>-<sha>.parquet`, and the row that wins says which of the two is its own.
 """
 
 from __future__ import annotations
