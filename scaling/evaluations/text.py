@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scaling.evaluations.base import Unserved
-from scaling.evaluations.subject import TOKENS_AT_ONCE
+from scaling.evaluations.subject import LENGTH_STEP, TOKENS_AT_ONCE
 from scaling.objectives.masking import Masking
 
 if TYPE_CHECKING:
@@ -75,6 +75,20 @@ def window_length(model: nn.Module, subject: Subject) -> int:
     return int(getattr(shape, "seq_len", subject.seq_len))
 
 
+def reader(subject: Subject, longest: int) -> tuple[nn.Module, int]:
+    """The model with the shortest windows that hold texts of `longest` tokens, and the windows' length.
+
+    What reads the text may take fewer tokens than the window of text that the model is trained on (span corruption).
+    """
+    asked = longest
+    while True:
+        model = subject.model_for(asked)
+        length = window_length(model, subject)
+        if length >= longest or asked >= subject.seq_len:
+            return model, length
+        asked += LENGTH_STEP
+
+
 def backbone(model: nn.Module) -> Any:
     """The part of a model that reads text: it has `hidden` of (B, T) tokens. Raises Unserved where there is none."""
     for part in (model, *(getattr(model, name, None) for name in ("discriminator", "encoder", "model"))):
@@ -132,8 +146,7 @@ def _causal(subject: Subject, texts: Sequence[np.ndarray]) -> np.ndarray:
     for group in by_length(texts):
         own = [texts[i].astype(np.int64) for i in group]
         longest = max(map(len, own))
-        model = subject.model_for(longest)
-        length = window_length(model, subject)
+        model, length = reader(subject, longest)
         inputs = fill([np.concatenate([[separator], text[:-1]]) for text in own], length, separator)
         targets = fill(own, length, -1)
         found[group] = -_nats(subject, model, inputs.tokens, None, targets.tokens, {}).sum(axis=1)
@@ -157,8 +170,7 @@ def masked_nats(
     found = np.zeros(len(sequences))
     for group in by_length(copies):
         longest = max(len(copies[i]) for i in group)
-        model = subject.model_for(longest)
-        length = window_length(model, subject)
+        model, length = reader(subject, longest)
         filled = fill([copies[i] for i in group], length, subject.vocabulary.separator_id)
         at = place[group][:, None]
         targets = np.take_along_axis(filled.tokens, at, axis=1)
@@ -209,8 +221,7 @@ def vectors(subject: Subject, texts: Sequence[np.ndarray]) -> np.ndarray:
     counts = np.zeros(len(texts))
     for group in by_length(pieces):
         longest = max(len(pieces[i]) for i in group)
-        model = subject.model_for(longest)
-        length = window_length(model, subject)
+        model, length = reader(subject, longest)
         filled = fill([pieces[i] for i in group], length, separator)
         own = np.arange(length)[None] < filled.lengths[:, None] - (1 if both else 0)
         own[:, 0] = own.sum(axis=1) == 1  # An empty text is its separator.

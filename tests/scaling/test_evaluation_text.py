@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax
 from scaling.evaluations.base import Unserved
 from scaling.evaluations.pseudo_log_likelihood import PseudoLogLikelihood
 from scaling.evaluations.subject import Subject
-from scaling.evaluations.text import english, likelihood_of, log_likelihoods, vectors
+from scaling.evaluations.text import english, likelihood_of, log_likelihoods, reader, vectors, window_length
 from scaling.tokenizers.byte import MASK, SEPARATOR, ByteEncoder
 
 TEXTS = ["the cat", "a", "sits on the mat!", "", "x" * 40]
@@ -142,6 +142,16 @@ def test_vectors_do_not_depend_on_company_and_long_texts_count_by_token(name: st
     long = np.arange(97, 97 + room + 8) % 26 + 97
     whole, first, rest = vectors(of, [long, long[:room], long[room:]])
     assert whole == pytest.approx((room * first + 8 * rest) / (room + 8), rel=1e-4, abs=1e-5)
+
+
+def test_a_model_cut_for_shorter_texts_still_holds_the_longest() -> None:
+    """At 112 as at 128 tokens span corruption has six spans: the weights fit, but the encoder takes 101 tokens, not 115."""
+    of = untrained(architecture=DECODER | {"type": "encoder_decoder", "seq_len": 128}, objective="span_corruption")
+    texts = [np.arange(97, 97 + n) % 26 + 97 for n in (60, *range(90, 112))]
+    lengths = {window_length(model, of) for model in (reader(of, n)[0] for n in (100, 102, 113))}
+    assert lengths == {101, 115}
+    for text, vector in zip(texts, vectors(of, texts), strict=True):
+        assert vectors(of, [text])[0] == pytest.approx(vector, rel=1e-4, abs=1e-5)
 
 
 def test_who_gives_no_likelihood_and_who_read_no_english() -> None:
