@@ -145,7 +145,7 @@ def test_vectors_do_not_depend_on_company_and_long_texts_count_by_token(name: st
 
 
 def test_a_model_cut_for_shorter_texts_still_holds_the_longest() -> None:
-    """At 112 as at 128 tokens span corruption has six spans: the weights fit, but the encoder takes 101 tokens, not 115."""
+    """At 112 as at 128 tokens span corruption has six spans, so the weights fit; the encoder takes 101 of 112."""
     of = untrained(architecture=DECODER | {"type": "encoder_decoder", "seq_len": 128}, objective="span_corruption")
     texts = [np.arange(97, 97 + n) % 26 + 97 for n in (60, *range(90, 112))]
     lengths = {window_length(model, of) for model in (reader(of, n)[0] for n in (100, 102, 113))}
