@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from analysis.types import Frontier
 
 SIDES = ("causal", "masked")
+RUNS = {
+    "causal": ("causal", "causal-again", "causal-seeds"),
+    "masked": ("masked", "masked-again", "masked-seeds", "masked-lower"),
+}
+"""The isoFLOP runs of each."""
 APPROACHES = ("isoflop", "vpnls")
 PUBLISHED = {"causal": {"N": 0.578, "D": 0.422}, "masked": {"N": 0.776, "D": 0.230}}
 """Cheng et al. 2024 (arXiv 2411.02142), protein sequences."""
@@ -46,13 +51,14 @@ class CausalMasked(Part):
     )
     design = (
         "The same isoFLOP design for both: budgets of exact FLOPs, sizes a factor 2 apart, one depth, one text, a rule"
-        " of batch and rate for each objective. Every run is made with two seeds or more. Rates and batches about the"
+        " of batch and rate for each objective. Every run is made with two seeds or more; at the lowest budget masked models have one size more, half the"
+        " smallest of the others, since their best lay near that. Rates and batches about the"
         " rule's at two sizes of the lowest budget say what the rule loses, and how far that moves the optimum. The two"
         " losses are on two axes and are never compared; exponents and tokens per parameter are."
     )
     sweeps = (
         "causal", "masked", "causal-again", "masked-again", "causal-tuning", "masked-tuning", "causal-seeds",
-        "masked-seeds",
+        "masked-seeds", "masked-lower",
     )  # fmt: skip
     limits = (
         "Three budgets within a factor of four: an exponent's interval is wide, and says nothing of larger budgets.",
@@ -111,7 +117,7 @@ def _compared(scope: Scope, approach: str) -> Comparison:
 
 def _where(scope: Scope, *sides: str) -> str:
     """The isoFLOP runs of one side or both."""
-    return scope.where(*(f"{side}{part}" for side in sides for part in ("", "-again", "-seeds")))
+    return scope.where(*(name for side in sides for name in RUNS[side]))
 
 
 def _call(scope: Scope, approach: str) -> str:
