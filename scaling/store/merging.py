@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,9 +128,9 @@ def _trainings(store: Store) -> Mapping[str, str]:
 def _by_run(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The pieces of a table that is sorted by run."""
     runs = np.asarray(table.column("run_id").to_pylist(), dtype=object)
-    ends = np.flatnonzero(np.append(runs[1:] != runs[:-1], len(runs) > 0)) + 1
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        yield str(runs[begin]), table.slice(int(begin), int(end - begin))
+    changes = (np.flatnonzero(runs[1:] != runs[:-1]) + 1).tolist()
+    for begin, end in pairwise([0, *changes, len(runs)] if len(runs) else []):
+        yield str(runs[begin]), table.slice(begin, end - begin)
 
 
 def _copy(source: Store, target: Store, name: str) -> None:

@@ -159,6 +159,15 @@ def test_a_run_whose_curve_is_lost_is_left_out(source: Store, target: Store) -> 
     assert run_id(4) in target.done()
 
 
+def test_stores_without_measurements_or_without_runs(source: Store, tmp_path: Path) -> None:
+    bare, empty = Store.create(tmp_path / "bare"), Store.create(tmp_path / "empty")
+    bare.publish(make_row(6), make_curve(6))
+    assert merge(empty, bare).added == ()
+    assert merge(bare, empty).added == (run_id(6),)
+    assert empty.curves().equals(bare.curves())
+    assert merge(bare, source).added == (run_id(6),)
+
+
 def test_one_store_is_not_two_and_is_opened_for_writing(source: Store, target: Store) -> None:
     with pytest.raises(StoreError, match="give two stores"):
         merge(Store.open(target.root), target)

@@ -51,10 +51,10 @@ class CausalMasked(Part):
     )
     design = (
         "The same isoFLOP design for both: budgets of exact FLOPs, sizes a factor 2 apart, one depth, one text, a rule"
-        " of batch and rate for each objective. Every run is made with two seeds or more; at the lowest budget masked models have one size more, half the"
-        " smallest of the others, since their best lay near that. Rates and batches about the"
-        " rule's at two sizes of the lowest budget say what the rule loses, and how far that moves the optimum. The two"
-        " losses are on two axes and are never compared; exponents and tokens per parameter are."
+        " of batch and rate for each objective. Every run is made with two seeds or more; at the lowest budget masked"
+        " models have one size more, half the smallest of the others, since their best lay near that. Rates and"
+        " batches about the rule's at two sizes of the lowest budget say what the rule loses, and how far that moves"
+        " the optimum. The two losses are on two axes and are never compared; exponents and tokens per parameter are."
     )
     sweeps = (
         "causal", "masked", "causal-again", "masked-again", "causal-tuning", "masked-tuning", "causal-seeds",
