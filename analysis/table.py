@@ -8,6 +8,7 @@ A store's rows carry every convention of size and cost; a plain table has `param
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -245,7 +246,8 @@ def read_table(
 
 def split_filter(source: Any, where: str | None = None) -> tuple[Any, str | None]:
     """A table and its filter, of `TABLE::FILTER`; both filters hold where there are two."""
-    if not isinstance(source, str) or "::" not in source or Path(source).exists():
+    # os.path, since for pathlib a text too long to be a file's name is an error.
+    if not isinstance(source, str) or "::" not in source or os.path.exists(source):
         return source, where
     path, _, own = source.partition("::")
     return path, own.strip() if where is None else f"({own.strip()}) and ({where})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ def plot(
     from analysis.figures import plot as draw
 
     scored: Any = ()
-    if Path(table).is_dir():
+    if os.path.isdir(table):
         from scaling.cli.predictions import scored_for_figure
 
         scored = scored_for_figure(Path(table))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 LONG = 100
-"""A reason longer than this is cut at its parenthesis; fits.json has the whole."""
+"""A reason longer than this is cut at its parenthesis, a list of runs gets a file; fits.json has the whole."""
 
 
 def write_page(folder: Path, result: dict[str, Any], *, template: str, first: str, published: str) -> Path:
@@ -46,7 +48,7 @@ def write_page(folder: Path, result: dict[str, Any], *, template: str, first: st
         rest={name: p for name, p in parts.items() if name != first},
         measured=[p for p in parts.values() if p["state"] == "measured"],
         totals=_totals(result["sweeps"]),
-        commands=_commands(result, "scaling "),
+        commands=_with_filters(folder, _commands(result, "scaling "), result["sweeps"]),
         calls=_commands(result, "analysis."),
     )
     path = folder / "README.md"
@@ -69,6 +71,22 @@ def _commands(result: dict[str, Any], start: str) -> list[str]:
     """Every command line (or Python call) behind a number that begins so, once, in the order of the page."""
     named = [n["command"] for p in result["parts"].values() for n in p["numbers"]]
     return list(dict.fromkeys(c for c in named if c.startswith(start)))
+
+
+def _with_filters(folder: Path, commands: list[str], sweeps: dict[str, Any]) -> list[str]:
+    """Commands whose long lists of runs stand in files of `filters`, which the shell puts in their place."""
+    place = folder / "filters"
+    shutil.rmtree(place, ignore_errors=True)
+    names = {s["where"]: name for name, s in sweeps.items()}
+
+    def named(found: re.Match[str]) -> str:
+        runs = found[0]
+        name = names.get(runs) or f"runs-{sha256(runs.encode()).hexdigest()[:8]}"
+        place.mkdir(exist_ok=True)
+        (place / f"{name}.txt").write_text(f"{runs}\n")
+        return f"$(cat filters/{name}.txt)"
+
+    return [re.sub(rf"run_id in \[[^]]{{{LONG},}}\]", named, c) for c in commands]
 
 
 def _number(value: float | None) -> str:
