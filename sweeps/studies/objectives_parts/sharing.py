@@ -8,6 +8,7 @@ from analysis.contrasts import contrast, seed_noise
 from analysis.figures.contrasts import Point, plot_contrasts
 from analysis.types import Status
 from sweeps.studies.objectives_parts.arms import Arm, arms_of, at_budget, document_scores, interior_rates, number, of
+from sweeps.studies.objectives_parts.causal_masked import RUNS
 from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, says, unknown
 
 CALL = "analysis.contrasts.contrast([(1, shared), (-1, unshared)], noise, scale=100)"
@@ -33,10 +34,10 @@ class Sharing(Part):
         "One objective, so one axis of loss. A shared model of three layers has a third of the parameters of its"
         " unshared twin and the same FLOPs; a wider one has the same parameters, and takes either the same FLOPs (on"
         " fewer tokens) or the same tokens (at more FLOPs). Differences are paired over held-out documents, with three"
-        " seeds an arm. At equal FLOPs the best losses of two isoFLOP sweeps are compared as well."
+        " seeds an arm, two at the narrowest shape. The best losses of two isoFLOP sweeps are compared at equal FLOPs."
     )
-    sweeps = ("masked-rates", "shared", "shared-seeds", "shared-rates", "shared-wide")
-    uses = ("masked", "masked-seeds")
+    sweeps = ("masked-rates", "shared", "shared-seeds", "shared-rates", "shared-wide", "shared-lower")
+    uses = RUNS["masked"]
     limits = (
         "Three layers: what sharing costs in deep models, where it saves most, is not asked.",
         "Rates are tried at two of the sizes of each, and not for the wider models, which take the recipe's.",
@@ -46,8 +47,8 @@ class Sharing(Part):
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
         budget = float(scope.rows("masked-seeds").budget.iloc[0])
-        unshared = arms_of(at_budget(scope.rows("masked", "masked-seeds", "masked-rates"), budget))
-        shared = arms_of(at_budget(scope.rows("shared", "shared-seeds", "shared-rates"), budget))
+        unshared = arms_of(at_budget(scope.rows(*RUNS["masked"], "masked-rates"), budget))
+        shared = arms_of(at_budget(scope.rows("shared", "shared-seeds", "shared-rates", "shared-lower"), budget))
         wide = arms_of(scope.rows("shared-wide"))
         scores = document_scores(scope, [i for a in (*unshared, *shared, *wide) for i in a.ids])
         noise = seed_noise([of(scores, a.ids) for a in (*unshared, *shared, *wide)])
@@ -104,8 +105,8 @@ def _compute(scope: Scope, budgets: list[float]) -> tuple[list[Number], list[str
     """FLOPs that the best shared size needs for a loss, over those of the best unshared one."""
     from analysis.comparing import compare
 
-    here = scope.where("masked", extra=f"budget in {[float(b) for b in budgets]}")
-    there = scope.where("shared")
+    here = scope.where(*RUNS["masked"], extra=f"budget in {[float(b) for b in budgets]}")
+    there = scope.where("shared", "shared-seeds", "shared-lower")
     found = compare(
         str(scope.store), str(scope.store), count=COUNT, cost=COST, bootstrap=scope.bootstrap, level=scope.level,
         seed=scope.seed, where_a=here, where_b=there,
