@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.approaches.isoflop import WIDE_GRID
 from analysis.contrasts import Contrast, contrast, seed_noise
 from analysis.types import Estimate, Status
 from sweeps.studies.objectives_parts.arms import (
@@ -52,7 +53,8 @@ class CausalMasked(Part):
     design = (
         "The same isoFLOP design for both: budgets of exact FLOPs, sizes a factor 2 apart, one depth, one text, a rule"
         " of batch and rate for each objective. Every run is made with two seeds or more; at the lowest budget masked"
-        " models have one size more, half the smallest of the others, since their best lay near that. Rates and"
+        " models have one size more, half the smallest of the others, since their best lay near that, and for the"
+        " parabola one size less at the other end, since a grid wider than the others shifts its vertex. Rates and"
         " batches about the rule's at two sizes of the lowest budget say what the rule loses, and how far that moves"
         " the optimum. The two losses are on two axes and are never compared; exponents and tokens per parameter are."
     )
@@ -111,17 +113,28 @@ def _compared(scope: Scope, approach: str) -> Comparison:
 
     return compare(
         str(scope.store), str(scope.store), approach=approach, count=COUNT, cost=COST, bootstrap=scope.bootstrap,
-        level=scope.level, seed=scope.seed, where_a=_where(scope, "causal"), where_b=_where(scope, "masked"),
+        level=scope.level, seed=scope.seed, where_a=_where(scope, approach, "causal"),
+        where_b=_where(scope, approach, "masked"),
     )  # fmt: skip
 
 
-def _where(scope: Scope, *sides: str) -> str:
-    """The isoFLOP runs of one side or both."""
-    return scope.where(*(name for side in sides for name in RUNS[side]))
+def _where(scope: Scope, approach: str, *sides: str) -> str:
+    """The runs of one side or both.
+
+    A parabola is only near the minimum the surface: with the size below, a budget's grid would be wider than the others
+    and its vertex drawn to one side. For it the largest sizes of that budget, beyond `WIDE_GRID` times the least, are
+    left out.
+    """
+    found = scope.where(*(name for side in sides for name in RUNS[side]))
+    if approach != "isoflop" or "masked" not in sides:
+        return found
+    lower = scope.rows("masked-lower")
+    budgets, most = sorted({float(b) for b in lower.budget}), round(WIDE_GRID * lower.params_non_embedding.min())
+    return f"({found}) and not (objective == 'masked' and budget in {budgets} and params_non_embedding > {most})"
 
 
 def _call(scope: Scope, approach: str) -> str:
-    a, b = (f'"store::{_where(scope, side)}"' for side in SIDES)
+    a, b = (f'"store::{_where(scope, approach, side)}"' for side in SIDES)
     return f"scaling compare {a} {b} --approach {approach} --count {COUNT} --cost {COST}"
 
 
@@ -135,7 +148,7 @@ def _told(found: Difference) -> tuple[str, str]:
 def _exponents(scope: Scope, found: Comparison) -> list[Number]:
     """Of N* and D* on both sides, and the differences."""
     numbers = []
-    where = _where(scope, *SIDES)
+    where = _where(scope, found.approach, *SIDES)
     for which in ("N", "D"):
         d = found.exponents[which]
         for side, value, frontier in zip(SIDES, (d.a, d.b), found.frontiers, strict=True):
@@ -143,8 +156,9 @@ def _exponents(scope: Scope, found: Comparison) -> list[Number]:
                 Number(
                     f"{which}_{side}_{found.approach}",
                     f"exponent of {which}* ∝ C^a, {side}, {found.approach}",
-                    value, str(frontier.status), _where(scope, side), found.runs[SIDES.index(side)],
-                    _call(scope, found.approach), frontier.reason, "", PUBLISHED[side][which],
+                    value, str(frontier.status), _where(scope, found.approach, side),
+                    found.runs[SIDES.index(side)], _call(scope, found.approach), frontier.reason, "",
+                    PUBLISHED[side][which],
                 )
             )  # fmt: skip
         status, reason = _told(d)
@@ -168,7 +182,8 @@ def _ratios(scope: Scope, found: Comparison) -> list[Number]:
         missing = Estimate.missing(scope.level)
         return [
             Number("ratio_seen", "best tokens per parameter, masked over causal", missing, str(Status.NOT_RESOLVED),
-                   _where(scope, *SIDES), sum(found.runs), _call(scope, found.approach), found.reason or "no frontier")
+                   _where(scope, found.approach, *SIDES), sum(found.runs), _call(scope, found.approach),
+                   found.reason or "no frontier")
         ]  # fmt: skip
     at = found.tokens_per_param[len(found.tokens_per_param) // 2]
     numbers = []
@@ -177,15 +192,16 @@ def _ratios(scope: Scope, found: Comparison) -> list[Number]:
             numbers.append(
                 Number(
                     f"ratio_{name}_{side}", f"best tokens {name} per parameter at {at.flops:.3g} FLOPs, {side}",
-                    value, str(frontier.status), _where(scope, side), found.runs[SIDES.index(side)],
-                    _call(scope, found.approach), frontier.reason, "",
+                    value, str(frontier.status), _where(scope, found.approach, side),
+                    found.runs[SIDES.index(side)], _call(scope, found.approach), frontier.reason, "",
                 )
             )  # fmt: skip
         status, reason = _told(d)
         numbers.append(
             Number(
                 f"ratio_{name}", f"best tokens {name} per parameter at {at.flops:.3g} FLOPs, masked over causal",
-                d.change, status, _where(scope, *SIDES), sum(found.runs), _call(scope, found.approach), reason, "",
+                d.change, status, _where(scope, found.approach, *SIDES), sum(found.runs),
+                _call(scope, found.approach), reason, "",
             )
         )  # fmt: skip
     return numbers
