@@ -125,12 +125,13 @@ def _where(scope: Scope, approach: str, *sides: str) -> str:
     and its vertex drawn to one side. For it the largest sizes of that budget, beyond `WIDE_GRID` times the least, are
     left out.
     """
-    found = scope.where(*(name for side in sides for name in RUNS[side]))
-    if approach != "isoflop" or "masked" not in sides:
-        return found
-    lower = scope.rows("masked-lower")
-    budgets, most = sorted({float(b) for b in lower.budget}), round(WIDE_GRID * lower.params_non_embedding.min())
-    return f"({found}) and not (objective == 'masked' and budget in {budgets} and params_non_embedding > {most})"
+    found = {side: scope.where(*RUNS[side]) for side in sides}
+    if approach == "isoflop" and "masked" in found:
+        lower = scope.rows("masked-lower")
+        most = round(WIDE_GRID * lower.params_non_embedding.min())
+        wide = f"budget in {sorted({float(b) for b in lower.budget})} and params_non_embedding > {most}"
+        found["masked"] = f"({found['masked']}) and not ({wide})"
+    return " or ".join(f"({w})" for w in found.values()) if len(found) > 1 else found[sides[0]]
 
 
 def _call(scope: Scope, approach: str) -> str:
