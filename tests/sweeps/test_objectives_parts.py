@@ -17,7 +17,7 @@ from sweeps.studies.objectives_parts.arms import arms_of, at_budget, rate_of
 from sweeps.studies.objectives_parts.causal_masked import PART as CAUSAL_MASKED
 from sweeps.studies.objectives_parts.electra import PART as ELECTRA
 from sweeps.studies.objectives_parts.mask_rate import PART as MASK_RATE
-from sweeps.studies.objectives_parts.metrics import ADJACENT, DATA, ORDER, PLL, effect, scores_of
+from sweeps.studies.objectives_parts.metrics import ADJACENT, DATA, ORDER, PLL, SUBJECTIVITY, effect, scores_of
 from sweeps.studies.objectives_parts.pairs import PART as PAIRS
 from sweeps.studies.objectives_parts.sharing import PART as SHARING
 from sweeps.studies.part import Number, Scope
@@ -157,6 +157,34 @@ def test_a_metric_that_an_arm_lacks_is_not_measured_with_the_reason(scope: Scope
     assert "weights" in scores.reason
     made, point = effect(scope, scores, "x", "label", [arms[0]], [arms[1]])
     assert (made.status, point.status) == ("not_measured", "not_measured")
+
+
+def test_what_the_store_has_of_a_task_is_read_where_the_task_is_not_at_hand(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DATA, raising=False)
+    arms = arms_of(scope.rows("shared-wide"))
+    version = SUBJECTIVITY.make("toy", "").version
+    shares = {run: 0.5 + 0.1 * k for k, arm in enumerate(arms) for run in arm.ids}
+
+    def points(share: float) -> list[dict[str, Any]]:
+        right = np.arange(100) < 100 * share
+        found = [(SUBJECTIVITY.stored, None, share, 0.01, 100)]
+        found += [(f"{SUBJECTIVITY.stored}:over_{base}", None, 0.1, 0.01, 100) for base in ("random", "ngrams")]
+        found += [(SUBJECTIVITY.items, float(k), float(v), None, 1) for k, v in enumerate(right)]
+        names = ("metric", "x", "value", "se", "n")
+        return [dict(zip(names, p, strict=True)) | {"eval_version": version} for p in found]
+
+    first, *rest = shares
+    measured(scope, '{"limit":7,"type":"linear_probe"}', version, {run: points(shares[run]) for run in rest})
+    assert f"{DATA} names no folder" in scores_of(scope, SUBJECTIVITY, arms).reason
+    measured(scope, '{"limit":7,"type":"linear_probe"}', version, {first: points(shares[first])})
+    scores = scores_of(scope, SUBJECTIVITY, arms)
+    assert (scores.reason, scores.below) == ("", {})
+    assert {run: s.value for run, s in scores.by_run.items()} == pytest.approx(shares)
+    # Two ways of measuring every run: which is meant is not known.
+    measured(scope, '{"limit":8,"type":"linear_probe"}', version, {run: points(0.9) for run in shares})
+    assert scores_of(scope, SUBJECTIVITY, arms).reason
 
 
 def test_a_probe_below_its_baselines_does_not_count(scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:

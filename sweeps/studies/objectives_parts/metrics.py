@@ -1,8 +1,9 @@
 """Metrics on which objectives with losses on different axes are compared: measured from the kept final weights.
 
 Each is paired over its items. Tasks need data that no corpus has, from the folder that SCALING_TEST_DATA names; where
-that or the English is missing a metric is `not_measured` and says why. A score on a task counts only where every run of
-both arms beats an untrained model and n-grams by three standard errors, else it is `below_baseline`.
+that or the English is missing a metric is `not_measured` and says why, unless the store has it of every run already. A
+score on a task counts only where every run of both arms beats an untrained model and n-grams by three standard errors,
+else it is `below_baseline`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.contrasts import Contrast, Scored, contrast, seed_noise, slope_weights
@@ -137,13 +139,17 @@ def scores_of(scope: Scope, metric: Metric, arms: Sequence[Arm]) -> Scores:
     """The runs of some arms, measured where they were not yet."""
     nothing = Pooled(float("nan"), 0)
     path = _path(metric)
-    if metric.folder and not path:
-        return Scores(metric, {}, nothing, f"{DATA} names no folder that holds tasks/{metric.folder}")
     from scaling.evaluations.measuring import measure_runs
     from scaling.evaluations.subject import trial_of
 
     rows = [row for arm in arms for row in records(arm.rows)]
     evaluation = metric.make(scope.scale, path)
+    if metric.folder and not path:
+        ids = [str(row["run_id"]) for row in rows]
+        held = _held(scope, metric, evaluation, ids)
+        if held is None:
+            return Scores(metric, {}, nothing, f"{DATA} names no folder that holds tasks/{metric.folder}")
+        return _scores(scope, metric, arms, evaluation, ids, held)
     refused = {reason for row in rows if (reason := evaluation.serves(trial_of(row)))}
     if refused and all(evaluation.serves(trial_of(row)) for row in rows):
         return Scores(metric, {}, nothing, "; ".join(sorted(refused)))
@@ -151,13 +157,41 @@ def scores_of(scope: Scope, metric: Metric, arms: Sequence[Arm]) -> Scores:
     ids = [*outcome.measured, *outcome.known]
     if not ids:
         return Scores(metric, {}, nothing, "; ".join(sorted(set(outcome.left_out.values()))) or "no run to measure")
-    by_run = _read(scope, metric, evaluation, ids, outcome.settings)
+    return _scores(scope, metric, arms, evaluation, ids, outcome.settings, outcome.left_out)
+
+
+def _scores(
+    scope: Scope,
+    metric: Metric,
+    arms: Sequence[Arm],
+    evaluation: Evaluation,
+    ids: Sequence[str],
+    settings: str,
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> Scores:
+    """What the store has of some runs; nothing where an arm has no run with a value."""
+    nothing = Pooled(float("nan"), 0)
+    by_run = _read(scope, metric, evaluation, ids, settings)
     bare = [i for arm in arms if not of(by_run, arm.ids) for i in arm.ids]
     if bare:
-        why = "; ".join(sorted({outcome.left_out.get(i, "no value") for i in bare}))
-        return Scores(metric, {}, nothing, f"{len(bare)} of {len(rows)} runs could not be: {why}")
+        runs = sum(len(arm.ids) for arm in arms)
+        why = "; ".join(sorted({left_out.get(i, "no value") for i in bare}))
+        return Scores(metric, {}, nothing, f"{len(bare)} of {runs} runs could not be: {why}")
     noise = seed_noise([of(by_run, arm.ids) for arm in arms])
-    return Scores(metric, by_run, noise, "", _below(scope, ids, outcome.settings) if metric.judged else {})
+    return Scores(metric, by_run, noise, "", _below(scope, ids, settings) if metric.judged else {})
+
+
+def _held(scope: Scope, metric: Metric, evaluation: Evaluation, ids: Sequence[str]) -> str | None:
+    """The settings under which the store has every one of some runs measured, where the task itself is not at hand.
+
+    None where that is not so of exactly one, and of rankings, which are read against the task's own scores.
+    """
+    if metric.kind == "cosines":
+        return None
+    evals = Store.open(scope.store).evals(list(ids), metric.items)
+    evals = evals[evals.eval_version == evaluation.version]
+    whole = [str(settings) for settings, part in evals.groupby("settings") if set(part.run_id) == set(ids)]
+    return whole[0] if len(whole) == 1 else None
 
 
 def _path(metric: Metric) -> str:
