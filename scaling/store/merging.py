@@ -97,12 +97,13 @@ def _merge(source: Store, target: Store, replace: bool) -> Merged:
     # Weights first: a crash must not leave old ones beside a new row.
     for run in replaced:
         shutil.rmtree(target.root / checkpoints.folder(run), ignore_errors=True)
-        files.remove(target.root, _execution(run))
     if replaced:
         fold(target, None, without=set(replaced))
     target.merge_sweeps(source.format["sweeps"])
     for run in (*added, *replaced):
-        checkpoints.drop(target.root, run)  # Of an attempt that was not finished here.
+        # Of an attempt that was not finished here.
+        checkpoints.drop(target.root, run)
+        files.remove(target.root, _execution(run))
         _copy(source, target, _execution(run))
         parts = {f: t[run].select(SCHEMAS[f].names).to_pylist() for f, t in attached.items() if run in t}
         target.publish(rows[run], parts.get("curves"), parts.get("evals"))

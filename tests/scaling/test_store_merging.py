@@ -145,6 +145,7 @@ def test_what_a_crash_interrupts_is_finished_by_the_same_call(
 
 
 def test_the_unfinished_attempt_of_a_run_gives_way(source: Store, target: Store) -> None:
+    target.fix_execution(run_id(3), Execution(threads=7))
     target.save_checkpoint(run_id(3), {"w": torch.zeros(3)}, {})
     merge(source, target)
     assert said(target, 3) == said(source, 3)
