@@ -102,6 +102,7 @@ def choose_execution(
         matmul_precision="highest" if cuda else _cpu_matmul_precision(),
         threads=1,
         compute=substitute(trial.precision, cuda),
+        dropout="ahead" if getattr(trial.architecture, "dropout", 0.0) > 0 and not cuda else None,
     )
 
 
@@ -111,8 +112,7 @@ def _cpu_attention(trial: Trial) -> Attention:
     if trial.precision != "fp64" and shape.native():
         return "native"
     heads, width = getattr(shape, "n_head", 0), getattr(shape, "d_model", 0)
-    plain = trial.precision == "fp64" or getattr(shape, "dropout", 0.0) > 0
-    if heads and not plain and shape.seq_len <= NATIVE_ATTENTION_UP_TO:
+    if heads and trial.precision != "fp64" and shape.seq_len <= NATIVE_ATTENTION_UP_TO:
         from scaling.models.attention import available
 
         if available(width // heads):

@@ -25,6 +25,8 @@ class Execution(Frozen):
     """Models of one shape trained side by side, by batched products."""
     compute: Literal["fp32"] | None = None
     """What a bf16 trial's products are made in where the machine has none of bf16; None: the trial's precision."""
+    dropout: Literal["ahead"] | None = None
+    """Where dropout's draws are made: ahead of each step, see `scaling.models.dropout`; None: by torch within it."""
     memory_fraction: float | None = None
     """Share of a GPU's memory that the trial may take, where several share the GPU; None: all."""
 

@@ -7,6 +7,7 @@ parts, loss and its gradient are one pass over the logits, and nothing is kept f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,13 @@ from torch import Tensor, nn
 
 from scaling.architectures.base import Architecture
 from scaling.job import Execution
+from scaling.models.dropout import Kept, draw, in_force
 from scaling.objectives.base import Batch
 from scaling.optimizers.base import Optimizer, Settings, Stretch
 from scaling.trial import Trial
 
+KEPT = "dropout_kept"
+"""Name of a micro-batch's draws among its tensors."""
 _TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 
 
@@ -81,6 +85,9 @@ class StepFunction:
         self.model.compiled = execution.compiled
         self.layout = Layout(self.model, trial.optimizer, trial.architecture)
         self.buffers = dict(self.model.named_buffers())
+        self.dropout: float = getattr(trial.architecture, "dropout", 0.0) if execution.dropout == "ahead" else 0.0
+        """Share for which draws are made here, ahead of each micro-batch."""
+        self._to_draw: dict[Any, int] = {}
         self.compile_s = 0.0
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
@@ -115,14 +122,34 @@ class StepFunction:
             tensors = {n: t.pin_memory().to(self.device, non_blocking=True) for n, t in tensors.items()}
         return tensors
 
-    def step(self, theta: Tensor, batch: Mapping[str, Tensor], scale: Tensor) -> Step:
-        """Summed loss times `scale` () and its gradient for one micro-batch, dropout and all."""
-        return Step(*self._call("train", self._train, theta, batch, scale))
+    def step(self, theta: Tensor, batch: Mapping[str, Tensor], scale: Tensor, key: Sequence[int] = (0,)) -> Step:
+        """Summed loss times `scale` () and its gradient for one micro-batch, dropout and all.
 
-    def losses(self, theta: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Nats at each predicted position, (B, P) or (S, B, P), without dropout."""
+        Dropout's draws are a function of `key` where they are made ahead, else torch's next.
+        """
+        return Step(*self._call("train", self._train, theta, self._with_draws("train", theta, batch, key), scale))
+
+    def losses(self, theta: Tensor, batch: Mapping[str, Tensor], key: Sequence[int] = (0,)) -> Tensor:
+        """Nats at each predicted position, (B, P) or (S, B, P), without dropout but where the loss needs it."""
+        batch = self._with_draws("losses", theta, batch, key)
         found: Tensor = self._call("losses", self._losses, theta, batch)[0]
         return found
+
+    def _with_draws(
+        self, name: str, theta: Tensor, batch: Mapping[str, Tensor], key: Sequence[int]
+    ) -> Mapping[str, Tensor]:
+        """The batch with what its dropouts keep, where that is drawn here."""
+        if not self.dropout:
+            return batch
+        shapes = (name, tuple((n, t.shape) for n, t in batch.items()))
+        if shapes not in self._to_draw:
+            counted = Kept(None, self.dropout)
+            self.model.train(name == "train")
+            with torch.no_grad(), in_force(counted):
+                self._nats(self.layout.views(theta), tuple(batch), [*batch.values(), *self.buffers.values()])
+            self._to_draw[shapes] = counted.used
+        number = self._to_draw[shapes]
+        return {**batch, KEPT: draw(number, self.dropout, key).to(self.device)} if number else batch
 
     def warm_up(self, theta: Tensor, batch: Mapping[str, Tensor]) -> None:
         """Compiles the training graph on one batch; nothing is changed by it."""
@@ -152,8 +179,11 @@ class StepFunction:
         """What the model returns with these weights; `arguments` are a batch's tensors and the model's constants."""
         batch = dict(zip(names, arguments[: len(names)], strict=True))
         constants = dict(zip(self.buffers, arguments[len(names) :], strict=True))
+        flat = batch.pop(KEPT, None)
         fixed = (batch.pop("inputs"), batch.pop("positions", None), batch.pop("targets"))
-        found: Tensor = torch.func.functional_call(self.model, {**weights, **constants}, fixed, batch)
+        kept = None if flat is None else Kept(flat, self.dropout)
+        with in_force(kept) if kept is not None else contextlib.nullcontext():
+            found: Tensor = torch.func.functional_call(self.model, {**weights, **constants}, fixed, batch)
         return found
 
     def _train(self, names: Sequence[str], theta: Tensor, scale: Tensor, *arguments: Tensor) -> tuple[Tensor, Tensor]:

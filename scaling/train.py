@@ -98,16 +98,16 @@ class TrialRun:
             yield self.function.to_device([take(b, slice(start, start + size)) for b in whole])
 
     def _seed(self, step: int) -> None:
-        """Makes dropout a pure function of seed and step."""
-        if getattr(self.trial.architecture, "dropout", 0.0) > 0:
+        """Makes torch's own draws of dropout a pure function of seed and step."""
+        if getattr(self.trial.architecture, "dropout", 0.0) > 0 and self.execution.dropout is None:
             torch.manual_seed(np.random.SeedSequence([self.trial.seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
     def _train_step(self) -> None:
         trial = self.trial
         self._seed(self.step)
         total: Tensor | None = None
-        for batch in self._micro_batches(self.step):
-            loss, part = self.function.step(self.theta, batch, self.scale)
+        for index, batch in enumerate(self._micro_batches(self.step)):
+            loss, part = self.function.step(self.theta, batch, self.scale, (trial.seed, self.step, index))
             if total is None:
                 total, grad = loss, part
             else:
@@ -145,9 +145,9 @@ class TrialRun:
         total: Tensor | None = None
         step = self.step
         while len(small) < along.NOISE_BATCHES:
-            for batch in self._micro_batches(step):
+            for index, batch in enumerate(self._micro_batches(step)):
                 self._seed(step)
-                grad = self.function.step(self.theta, batch, self.scale).grad
+                grad = self.function.step(self.theta, batch, self.scale, (self.trial.seed, step, index)).grad
                 small.append(torch.linalg.vector_norm(grad, dim=-1))
                 total = grad if total is None else total.add_(grad)
                 if len(small) == along.NOISE_BATCHES:
@@ -259,7 +259,7 @@ class TrialRun:
         def losses_of(batch: Batch) -> np.ndarray:
             copies = [batch] * self.function.pack
             torch.manual_seed(MASK_SEED)  # for a loss that keeps its dropout: the same draw for every model
-            found = self.function.losses(scored_weights, self.function.to_device(copies))
+            found = self.function.losses(scored_weights, self.function.to_device(copies), (MASK_SEED,))
             return (found if self.function.pack == 1 else found[index]).double().cpu().numpy()
 
         result = heldout_loss(

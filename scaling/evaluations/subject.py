@@ -175,7 +175,7 @@ class Subject:
 
     def nats(self, batch: Batch) -> np.ndarray:
         """Nats at each predicted position, (B, P) float64; 0 where the target is -1."""
-        found = self.function.losses(self.theta, self.function.to_device([batch]))
+        found = self.function.losses(self.theta, self.function.to_device([batch]), (MASK_SEED,))
         return found.double().cpu().numpy()
 
     def scored(self, windows: np.ndarray) -> Iterator[tuple[Batch, np.ndarray]]:

@@ -1,7 +1,8 @@
 // Attention over short sequences, forward and backward, one head of one window at a time, all of it in cache.
 //
-//   S = scale · rot(Q) rot(K)ᵀ + bias,   P = softmax over the keys that a query may see,   O = P V
+//   S = scale · rot(Q) rot(K)ᵀ + bias,   P = softmax over the keys that a query may see,   O = (P ∘ kept) V
 //
+// `kept` is 1 / (1 - dropout) or 0 where there is dropout, else 1.
 // Probabilities are never stored: the backward pass recomputes them from each row's maximum and sum, as Dao et al. 2022
 // (arXiv 2205.14135) do. LANES queries lie in the lanes of a vector, so that maxima and sums over keys need no step
 // across lanes, and every product is a broadcast times a vector. Keys that no query of a block may see are skipped.
@@ -47,6 +48,8 @@ struct Rules {  // which keys a query may see, and what is added to its score
   const int64_t* prefix;   // (B) keys below it are seen by all; null: none
   const int64_t* lengths;  // (B) keys from it on are padding; null: none
   const float* bias;       // (H, queries + keys - 1), read at query - key + keys - 1; null: none
+  const uint8_t* kept;     // (B, H, keys, queries) 1 where a weight stays, 0 where it is dropped; null: all stay
+  float factor;            // of the weights that stay
 };
 struct Shape { int64_t batch, heads, queries, keys; };
 struct Reach { int first, last, free_from, free_to; };  // keys to look at; from free_from to free_to all are seen
@@ -87,6 +90,16 @@ inline void restrict_to(const Rules& rules, const Shape& shape, int b, int h, in
     if (rules.window > 0) near &= (query - j < splat(rules.window)) & (j - query < splat(rules.window));
     store(s + j * LANES, select(seen | near, load(s + j * LANES), splat(NEVER)));
   }
+}
+
+// What dropout multiplies the weights of one key by, for the queries from `block` on.
+inline vec kept_of(const Rules& rules, const Shape& shape, int b, int h, int block, int key) {
+  const uint8_t* from = rules.kept + ((b * shape.heads + h) * shape.keys + key) * shape.queries + block;
+  bvec some = {};
+  int n = least(LANES, int(shape.queries) - block);
+  if (n == LANES) memcpy(&some, from, LANES);
+  else memcpy(&some, from, size_t(n));
+  return __builtin_convertvector(__builtin_convertvector(some, ivec), vec) * rules.factor;
 }
 
 template <class T>
@@ -253,7 +266,7 @@ void forward(const Shape& s, const Rules& rules, const Tensors<T>& x, T* out, fl
         for (int j = r.first; j < r.last; j++) top = maximum(top, load(P + j * LANES));
         for (int j = r.first; j < r.last; j++) {
           vec e = exponential(load(P + j * LANES) - top);
-          store(P + j * LANES, e);
+          store(P + j * LANES, rules.kept ? e * kept_of(rules, s, int(b), int(h), block, j) : e);
           sum += e;
         }
         combine(V, P, r.first, r.last, OT);
@@ -298,9 +311,12 @@ void backward(const Shape& s, const Rules& rules, const Tensors<T>& x, const flo
         for (int j = r.first; j < r.last; j++) {
           vec p = exponential(load(P + j * LANES) - top) * inverse;
           store(P + j * LANES, p);
+          if (rules.kept) store(DS + j * LANES, load(DS + j * LANES) * kept_of(rules, s, int(b), int(h), block, j));
           delta += p * load(DS + j * LANES);
         }
         for (int j = r.first; j < r.last; j++) store(DS + j * LANES, load(P + j * LANES) * (load(DS + j * LANES) - delta));
+        if (rules.kept)
+          for (int j = r.first; j < r.last; j++) store(P + j * LANES, load(P + j * LANES) * kept_of(rules, s, int(b), int(h), block, j));
         if (dbias) {
           int n = least(LANES, queries - block);
           float* row = dbias + h * (queries + keys - 1) + block + keys - 1;
@@ -328,22 +344,23 @@ Tensors<T> tensors(const void* q, int64_t q_row, const void* k, const void* v, i
 }  // namespace
 
 // `half`: tensors are bf16, else float32. `shape` is B, H, queries, keys. `stats` is (B, H, queries rounded up
-// to 16, 2) floats, of which eight lanes use fewer. Pointers that may be null: prefix, lengths, bias, cos, sin, dbias.
+// to 16, 2) floats, of which eight lanes use fewer. Pointers that may be null: prefix, lengths, bias, cos, sin, dbias,
+// kept.
 extern "C" void attention_forward(int half, const int64_t* shape, int causal, int window, const int64_t* prefix, const int64_t* lengths,
-                                  const float* bias, const void* q, int64_t q_row, const void* k, const void* v, int64_t kv_row,
+                                  const float* bias, const uint8_t* kept, float factor, const void* q, int64_t q_row, const void* k, const void* v, int64_t kv_row,
                                   const float* cos, const float* sin, void* out, float* stats) {
   Shape s{shape[0], shape[1], shape[2], shape[3]};
-  Rules rules{causal, window, prefix, lengths, bias};
+  Rules rules{causal, window, prefix, lengths, bias, kept, factor};
   if (half) forward(s, rules, tensors<bf16>(q, q_row, k, v, kv_row, cos, sin), static_cast<bf16*>(out), stats);
   else forward(s, rules, tensors<float>(q, q_row, k, v, kv_row, cos, sin), static_cast<float*>(out), stats);
 }
 
 extern "C" void attention_backward(int half, const int64_t* shape, int causal, int window, const int64_t* prefix, const int64_t* lengths,
-                                   const float* bias, const void* q, int64_t q_row, const void* k, const void* v, int64_t kv_row,
+                                   const float* bias, const uint8_t* kept, float factor, const void* q, int64_t q_row, const void* k, const void* v, int64_t kv_row,
                                    const float* cos, const float* sin, const float* stats, const void* dout, void* dq, void* dk,
                                    void* dv, float* dbias) {
   Shape s{shape[0], shape[1], shape[2], shape[3]};
-  Rules rules{causal, window, prefix, lengths, bias};
+  Rules rules{causal, window, prefix, lengths, bias, kept, factor};
   if (half)
     backward(s, rules, tensors<bf16>(q, q_row, k, v, kv_row, cos, sin), stats, static_cast<const bf16*>(dout), static_cast<bf16*>(dq),
              static_cast<bf16*>(dk), static_cast<bf16*>(dv), dbias);

@@ -18,6 +18,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
 typedef uint16_t hvec_u __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef uint8_t bvec __attribute__((vector_size(LANES)));
 
 inline vec splat(float x) { return x - vec{}; }
 inline ivec splat(int x) { return x - ivec{}; }

@@ -25,7 +25,7 @@ MAX_HEAD_WIDTH = 256
 _OPERATORS = library.Library("scaling", "DEF")
 _ARGUMENTS = (
     "Tensor packed, Tensor? source, Tensor? cos, Tensor? sin, Tensor? bias, Tensor? prefix, Tensor? lengths,"
-    " int n_head, bool causal, int window"
+    " Tensor? kept, int n_head, bool causal, int window, float dropout"
 )
 _OPERATORS.define(f"attention({_ARGUMENTS}) -> (Tensor, Tensor)")
 _OPERATORS.define(f"attention_backward(Tensor grad, Tensor stats, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
@@ -47,6 +47,8 @@ def short_attention(
     prefix: Tensor | None = None,
     lengths: Tensor | None = None,
     window: int = 0,
+    kept: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attention output (B, T, H·K) of bf16 or float32 projections; float32 inside.
 
@@ -60,9 +62,12 @@ def short_attention(
         prefix: (B,) int64; keys below it are seen by every query of the window even where `causal`.
         lengths: (B,) int64; keys from it on are padding.
         window: w > 0 restricts to |query − key| < w.
+        kept: (B, H, S, T) uint8, 0 where dropout takes a weight away; None: nowhere.
+        dropout: p; the weights that stay are divided by 1 − p.
     """
     cos, sin = (None, None) if rotary is None else rotary
-    out, _ = torch.ops.scaling.attention(packed, source, cos, sin, bias, prefix, lengths, n_head, causal, window)
+    rest = (prefix, lengths, kept, n_head, causal, window, dropout)
+    out, _ = torch.ops.scaling.attention(packed, source, cos, sin, bias, *rest)
     return out
 
 
@@ -118,14 +123,17 @@ def _rules(
     bias: Tensor | None,
     prefix: Tensor | None,
     lengths: Tensor | None,
+    kept: Tensor | None,
     n_head: int,
     causal: bool,
     window: int,
+    dropout: float,
 ) -> tuple[Any, ...]:
     batch, queries, keys, _ = _sizes(packed, source, n_head)
     shape = (ctypes.c_int64 * 4)(batch, n_head, queries, keys)
     half = int(packed.dtype == torch.bfloat16)
-    return half, shape, int(causal), window, _pointer(prefix), _pointer(lengths), _pointer(bias)
+    factor = ctypes.c_float(1.0 / (1.0 - dropout))
+    return half, shape, int(causal), window, *map(_pointer, (prefix, lengths, bias, kept)), factor
 
 
 def _attention(
@@ -136,17 +144,19 @@ def _attention(
     bias: Tensor | None,
     prefix: Tensor | None,
     lengths: Tensor | None,
+    kept: Tensor | None,
     n_head: int,
     causal: bool,
     window: int,
+    dropout: float,
 ) -> tuple[Tensor, Tensor]:
-    packed, source, bias, prefix, lengths = _dense(packed, source, bias, prefix, lengths)
+    packed, source, bias, prefix, lengths, kept = _dense(packed, source, bias, prefix, lengths, kept)
     assert packed is not None
     batch, queries, _, head_width = _sizes(packed, source, n_head)
     out = packed.new_empty((batch, queries, n_head * head_width))
     stats = _stats(packed, source, n_head)
     _kernel("attention_forward", packed, head_width)(
-        *_rules(packed, source, bias, prefix, lengths, n_head, causal, window),
+        *_rules(packed, source, bias, prefix, lengths, kept, n_head, causal, window, dropout),
         *_projections(packed, source),
         _pointer(cos),
         _pointer(sin),
@@ -166,11 +176,13 @@ def _attention_backward(
     bias: Tensor | None,
     prefix: Tensor | None,
     lengths: Tensor | None,
+    kept: Tensor | None,
     n_head: int,
     causal: bool,
     window: int,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    packed, source, bias, prefix, lengths = _dense(packed, source, bias, prefix, lengths)
+    packed, source, bias, prefix, lengths, kept = _dense(packed, source, bias, prefix, lengths, kept)
     assert packed is not None
     grad = grad.contiguous()
     d_packed = torch.empty_like(packed)
@@ -178,7 +190,7 @@ def _attention_backward(
     d_bias = torch.zeros_like(bias) if bias is not None else packed.new_empty(0, dtype=torch.float32)
     d_q, _, d_k, d_v, _ = _projections(d_packed, None if source is None else d_source)
     _kernel("attention_backward", packed, _sizes(packed, source, n_head)[3])(
-        *_rules(packed, source, bias, prefix, lengths, n_head, causal, window),
+        *_rules(packed, source, bias, prefix, lengths, kept, n_head, causal, window, dropout),
         *_projections(packed, source),
         _pointer(cos),
         _pointer(sin),
@@ -198,7 +210,7 @@ _OPERATORS.impl("attention_backward", _attention_backward, "CPU")
 
 @library.register_fake("scaling::attention")
 def _attention_shape(packed: Tensor, source: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-    n_head = rest[5]
+    n_head = rest[6]
     batch, queries, _, head_width = _sizes(packed, source, n_head)
     return packed.new_empty((batch, queries, n_head * head_width)), _stats(packed, source, n_head)
 
@@ -214,16 +226,16 @@ def _backward_shape(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(output[1], *inputs[:7])
-    ctx.rest = inputs[7:]
+    ctx.save_for_backward(output[1], *inputs[:8])
+    ctx.rest = inputs[8:]
 
 
 def _gradient(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
-    stats, packed, source, cos, sin, bias, prefix, lengths = ctx.saved_tensors
+    stats, packed, source, cos, sin, bias, prefix, lengths, kept = ctx.saved_tensors
     d_packed, d_source, d_bias = torch.ops.scaling.attention_backward(
-        grad, stats, packed, source, cos, sin, bias, prefix, lengths, *ctx.rest
+        grad, stats, packed, source, cos, sin, bias, prefix, lengths, kept, *ctx.rest
     )
-    nothing = (None,) * 5
+    nothing = (None,) * 7
     return (
         d_packed,
         None if source is None else d_source,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.models.dropout import dropout
 from scaling.models.multihead import Rules, at_least_float32, multi_head
 from scaling.models.norms import Norm
 from scaling.models.packed import linear
@@ -46,7 +47,7 @@ class CrossBlock(Block):
         drop = self.dropout if self.training else 0.0
         y = multi_head(query, source, self.n_head, Rules(lengths=lengths), context.attention, drop)
         attended = linear(y.view(given.shape), self.cross_attention_out, self.cross_attention_out_bias)
-        x_BUD = x_BUD + F.dropout(attended, self.dropout, self.training)
+        x_BUD = x_BUD + dropout(attended, self.dropout, self.training)
         return self.cross_norm(x_BUD) if self.post else x_BUD
 
 

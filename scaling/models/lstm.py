@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.kernels.build import lstm_library, pointer
+from scaling.models.dropout import dropout
 from scaling.models.packed import embed, linear
 from scaling.models.transformer import at_least_float32
 
@@ -155,8 +156,8 @@ class LstmModel(nn.Module):
         """The last layer's outputs, (T, B, D), in the compute dtype."""
         x_TBD = embed(inputs_BT.mT, self.token_embedding).to(self.compute_dtype)
         for layer in self.layers:
-            x_TBD = layer(F.dropout(x_TBD, self.shape.dropout, self.training), self.attention == "native")
-        return F.dropout(x_TBD, self.shape.dropout, self.training)
+            x_TBD = layer(dropout(x_TBD, self.shape.dropout, self.training), self.attention == "native")
+        return dropout(x_TBD, self.shape.dropout, self.training)
 
     def logits(self, inputs_BT: Tensor, positions_BP: Tensor | None) -> Tensor:
         """Logits (P, B, V) at `positions_BP` (None: at all T positions)."""

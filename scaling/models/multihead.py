@@ -16,6 +16,8 @@ from torch import Tensor
 
 from scaling.architectures.banded import band
 from scaling.models.attention import short_attention
+from scaling.models.dropout import drawn_ahead, take, thinned
+from scaling.models.dropout import dropout as dropped
 from scaling.models.positions import over_keys, rotate
 
 if TYPE_CHECKING:
@@ -57,12 +59,19 @@ def multi_head(
         source: None, or keys and values (B, S, 2·H·K).
         n_head: H.
         rules: what may be seen.
-        path: which of the three; dropout is always by plain products or the fused kernel.
+        path: which of the three. With dropout this project's kernel takes draws made ahead, torch's draws its own;
+            where it is the other way round, plain products serve.
         dropout: share of the weights that is dropped.
     """
-    if path == "native" and not dropout:
-        return _native(packed, source, n_head, rules)
     batch, queries, width = packed.shape
+    keys = queries if source is None else source.shape[1]
+    banded = rules.prefix is None and source is None and band(queries, rules.window, rules.causal) is not None
+    ahead = bool(dropout) and drawn_ahead()
+    kept = None
+    if ahead and (path == "native" or not banded):
+        kept = take((batch, n_head, keys, queries), dropout, packed.device)
+    if path == "native" and (kept is not None or not dropout):
+        return _native(packed, source, n_head, rules, kept, dropout)
     if source is None:
         q, k, v = packed.view(batch, queries, 3, n_head, -1).permute(2, 0, 3, 1, 4)
         width //= 3
@@ -72,15 +81,16 @@ def multi_head(
     if rules.rotary is not None:
         cos, sin = (angle.to(q.dtype) for angle in rules.rotary)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    if path == "sdpa":
+    if path == "sdpa" and not ahead:
         y_BHTK = _fused(q, k, v, rules, dropout)
-    elif rules.prefix is None and source is None and band(queries, rules.window, rules.causal) is not None:
+    elif banded:
         y_BHTK = _banded(q, k, v, rules, dropout)
     else:
         score = at_least_float32((q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2))
         added = _added(rules, score.shape[-1], score.device)
         weight = torch.softmax(score if added is None else _plus(score, added), dim=-1)
-        y_BHTK = F.dropout(weight, dropout, dropout > 0).to(v.dtype) @ v
+        thin = dropped(weight, dropout, dropout > 0) if kept is None else thinned(weight, kept.mT, dropout)
+        y_BHTK = thin.to(v.dtype) @ v
     return y_BHTK.transpose(1, 2).reshape(batch, queries, width)
 
 
@@ -89,9 +99,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _native(packed: Tensor, source: Tensor | None, n_head: int, rules: Rules) -> Tensor:
+def _native(
+    packed: Tensor, source: Tensor | None, n_head: int, rules: Rules, kept: Tensor | None, dropout: float
+) -> Tensor:
     def call(packed: Tensor, source: Tensor | None, *by_model: Tensor | None) -> Tensor:
-        bias, prefix, lengths = by_model
+        bias, prefix, lengths, kept = by_model
         return short_attention(
             packed,
             source,
@@ -102,15 +114,17 @@ def _native(packed: Tensor, source: Tensor | None, n_head: int, rules: Rules) ->
             prefix=prefix,
             lengths=lengths,
             window=rules.window,
+            kept=kept,
+            dropout=dropout,
         )
 
     bias = rules.bias
     if bias is None or bias.ndim == 2:
-        return call(packed, source, bias, rules.prefix, rules.lengths)
+        return call(packed, source, bias, rules.prefix, rules.lengths, kept)
     models = bias.shape[0]
-    given = [packed, source, rules.prefix, rules.lengths]
+    given = [packed, source, rules.prefix, rules.lengths, kept]
     parts = [(None,) * models if t is None else t.chunk(models) for t in given]
-    return torch.cat([call(p, s, b, f, n) for p, s, f, n, b in zip(*parts, bias.unbind(), strict=True)])
+    return torch.cat([call(p, s, b, f, n, m) for p, s, f, n, m, b in zip(*parts, bias.unbind(), strict=True)])
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, rules: Rules, dropout: float) -> Tensor:
@@ -174,7 +188,7 @@ def _banded(q: Tensor, k: Tensor, v: Tensor, rules: Rules, dropout: float) -> Te
         by_key = rules.bias[..., distance.clamp(1 - seq_len, seq_len - 1) + seq_len - 1].unsqueeze(-3)
         score = _plus_by_model(score, by_key)
     weight = torch.softmax(score.masked_fill(~seen, NEVER), dim=-1)
-    y = F.dropout(weight, dropout, dropout > 0).to(v.dtype) @ v
+    y = dropped(weight, dropout, dropout > 0).to(v.dtype) @ v
     return y.flatten(2, 3)[:, :, :seq_len]
 
 

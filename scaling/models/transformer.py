@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scaling.errors import InputError
 from scaling.models.activations import activate, gelu
+from scaling.models.dropout import dropout
 from scaling.models.multihead import Rules, at_least_float32, multi_head
 from scaling.models.norms import Norm
 from scaling.models.packed import embed, linear, per_model
@@ -104,7 +105,7 @@ class Block(nn.Module):
 
     def _added(self, x_BTD: Tensor, branch_BTD: Tensor) -> Tensor:
         """The residual stream with what a sublayer adds to it."""
-        branch_BTD = F.dropout(branch_BTD, self.dropout, self.training)
+        branch_BTD = dropout(branch_BTD, self.dropout, self.training)
         if self.branch_factor == 1.0:
             return x_BTD + branch_BTD
         return torch.add(x_BTD, branch_BTD, alpha=self.branch_factor)
@@ -257,7 +258,7 @@ class TransformerModel(nn.Module):
             x_BTE = x_BTE + of
         if self.embedding_norm is not None:
             x_BTE = self.embedding_norm(x_BTE)
-        x_BTE = F.dropout(x_BTE, self.shape.dropout, self.training)
+        x_BTE = dropout(x_BTE, self.shape.dropout, self.training)
         if self.token_projection is None:
             return x_BTE
         product = linear(x_BTE.to(self.compute_dtype), self.token_projection, self.token_projection_bias)

@@ -11,6 +11,7 @@ NAMES = (
     "step",
     "precision",
     "dtypes",
+    "dropout",
     "profile",
     "growth",
     "sweep",

@@ -5,20 +5,15 @@ Eager steps of one process and thread, alternating, by the processor's own time,
 
 from __future__ import annotations
 
-import statistics
-import time
-
 SHAPES = ((32, 3, 2), (64, 3, 4), (128, 4, 8))
 TOKENS, ROUNDS = 512, 5
 
 
 def seconds(width: int, layers: int, heads: int) -> dict[str, float]:
     """Processor seconds of a training step, the median of the rounds, by the precision of its products."""
-    import torch
-
     from scaling.execution import choose_execution, prepare_process, put_in_force
     from scaling.step import StepFunction
-    from tests.benchmarks.worlds import decoder
+    from tests.benchmarks.worlds import decoder, step_seconds
 
     prepare_process()
     of = decoder(width, layers, heads, batch_tokens=TOKENS, steps=1000)
@@ -28,17 +23,7 @@ def seconds(width: int, layers: int, heads: int) -> dict[str, float]:
         "bf16": StepFunction(of, 256, chosen.model_copy(update={"compute": None})),
         "fp32": StepFunction(of, 256, chosen.model_copy(update={"compute": "fp32"})),
     }
-    ids = torch.randint(0, 256, (TOKENS // of.architecture.seq_len, of.architecture.seq_len))
-    batch, scale = {"inputs": ids, "targets": ids}, torch.ones(())
-    taken: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(ROUNDS + 1):
-        for name, function in functions.items():
-            theta = function.initial([of], 256)
-            started = time.process_time()
-            function.step(theta, batch, scale)
-            if turn:
-                taken[name].append(time.process_time() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return step_seconds({name: (of, function) for name, function in functions.items()}, ROUNDS, 256)
 
 
 def table() -> str:

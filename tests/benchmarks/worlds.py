@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.corpora.prepare import prepare
 from scaling.execution import choose_execution
@@ -12,6 +14,9 @@ from scaling.job import Execution, Job, Planned
 from scaling.job_runner import JobRunner
 from scaling.store import Store
 from scaling.trial import Trial
+
+if TYPE_CHECKING:
+    from scaling.step import StepFunction
 
 
 def decoder(width: int, layers: int, heads: int, *, batch_tokens: int, steps: int, **changes: Any) -> Trial:
@@ -70,3 +75,20 @@ def tokens_per_s(folder: Path, seconds: float, *plans: Planned) -> float:
     assert at_work.run is not None
     steps = at_work.run.step - before
     return steps * plans[0].trial.batch_tokens * len(at_work.run.courses) / (time.perf_counter() - started)
+
+
+def step_seconds(functions: Mapping[str, tuple[Trial, StepFunction]], rounds: int, vocab_size: int) -> dict[str, float]:
+    """Processor seconds of a training step on a whole batch, by name: medians of alternating rounds after one more."""
+    import torch
+
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, (of, function) in functions.items():
+            shape = (of.batch_windows, of.architecture.seq_len)
+            ids = torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(turn))
+            theta = function.initial([of], vocab_size)
+            started = time.process_time()
+            function.step(theta, {"inputs": ids, "targets": ids}, torch.ones(()), (0, turn, 0))
+            if turn:
+                taken[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in taken.items()}

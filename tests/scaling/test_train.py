@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -64,21 +64,23 @@ def interrupted(plan: Planned, folder: Path, stops: list[int]) -> tuple[dict[str
     return run(plan, folder)
 
 
+DROPOUT = {"type": "decoder", "n_layer": 2, "d_model": 16, "n_head": 2, "seq_len": 32, "dropout": 0.2}
+ENCODER = {"type": "encoder", "n_layer": 1, "d_model": 16, "n_head": 2, "seq_len": 32}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "draws"),
     [
-        {},
-        {"precision": "bf16"},
-        {"architecture": {"type": "decoder", "n_layer": 2, "d_model": 16, "n_head": 2, "seq_len": 32, "dropout": 0.2}},
-        {
-            "architecture": {"type": "encoder", "n_layer": 1, "d_model": 16, "n_head": 2, "seq_len": 32},
-            "objective": "masked",
-        },
+        ({}, None),
+        ({"precision": "bf16"}, None),
+        ({"architecture": DROPOUT}, None),
+        ({"architecture": DROPOUT}, "ahead"),
+        ({"architecture": ENCODER, "objective": "masked"}, None),
     ],
-    ids=["plain", "bf16", "dropout", "masked"],
+    ids=["plain", "bf16", "dropout", "dropout ahead", "masked"],
 )
-def test_resumed_equals_uninterrupted(changes: dict[str, Any], tmp_path: Path) -> None:
-    plan = planned(**changes)
+def test_resumed_equals_uninterrupted(changes: dict[str, Any], draws: Literal["ahead"] | None, tmp_path: Path) -> None:
+    plan = planned(Execution(micro_batch_tokens=64, dropout=draws), **changes)
     straight, first = run(plan, tmp_path / "a")
     resumed, second = interrupted(plan, tmp_path / "b", [7, 20, 59])
     assert straight["loss"] == resumed["loss"]
