@@ -44,7 +44,7 @@ def test_forecasts_stand_before_their_runs_and_misses_are_told(study: tuple[Path
     store = Store.open(folder / "store")
     rows, part = store.rows().set_index("run_id"), result["parts"]["predictions"]
     lines = part["detail"]["targets"]
-    assert [(t["family"], t["flops"]) for t in lines] == [("decoder", 4.2e9), ("decoder", 6.3e9), ("encoder", 6.3e9)]
+    assert [(t["family"], t["flops"]) for t in lines] == [("decoder", 2.1e9), ("decoder", 3.15e9), ("encoder", 3.15e9)]
     entries = ledger.predictions(store)
     assert len(entries) == sum(t["state"] == "scored" for t in lines)
     for entry in entries:
