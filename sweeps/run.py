@@ -247,14 +247,15 @@ def run_sweeps(
     store_path = store_path or default_store(prepared[0].sweep)
     store = Store.create(store_path)
     done = store.done()
-    missing = [(ready, w) for ready in prepared for w in ready.wanted if w.trial.run_id(ready.digest) not in done]
+    wanted = {w.trial.run_id(ready.digest): w for ready in prepared for w in ready.wanted}
+    missing = [w for run_id, w in wanted.items() if run_id not in done]
     launched: list[Job] = []
     drained = False
     if missing:
         for ready in prepared:
             for file in ready.sweep.files:
                 store.record_sweep(file)
-        if gpus_per_trial > 1 and any(w.trial.trainer is None for _, w in missing):
+        if gpus_per_trial > 1 and any(w.trial.trainer is None for w in missing):
             raise InputError(
                 f"--gpus-per-trial {gpus_per_trial:g}: the built-in trainer uses one GPU; give 1 or less, or a trainer"
             )
@@ -263,7 +264,16 @@ def run_sweeps(
         if seconds is not None:
             seconds -= time.monotonic() - started
         drained = _launch(
-            launched, store_path, len(done), prepared, workers, address, gpus_per_trial, serial, seconds, quiet
+            launched,
+            store_path,
+            len(wanted) - len(missing),
+            prepared,
+            workers,
+            address,
+            gpus_per_trial,
+            serial,
+            seconds,
+            quiet,
         )
     return [_outcome(ready, store_path, {p.run_id for j in launched for p in j.planned}, drained) for ready in prepared]
 

@@ -210,6 +210,18 @@ def test_several_sweeps_are_one_launch(tmp_path: Path) -> None:
     assert [(o.sweep, o.counts) for o in outcomes] == [("tiny", {"finished": 4}), ("other", {"finished": 4})]
 
 
+def test_progress_counts_the_runs_of_what_is_launched_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of other sweeps in the store are no part of it."""
+    other = tmp_path / "other.yaml"
+    other.write_text(SWEEP.format(steps=310).replace("name: tiny", "name: other").replace("[0, 1]", "[0]"))
+    sweep, store = sweep_file(tmp_path), tmp_path / "store"
+    run_sweeps([other], store, serial=True, quiet=True)
+    run_sweep(sweep, store, serial=True, limit=1)
+    run_sweep(sweep, store, serial=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "finished" in line]
+    assert [line.split(",")[0] for line in lines] == ["tiny: 1/1 finished", "tiny: 4/4 finished"]
+
+
 def test_bad_input_is_refused_before_any_work(tmp_path: Path) -> None:
     sweep = sweep_file(tmp_path)
     sweep.write_text(sweep.read_text().replace("batch_tokens", "batch_token"))
