@@ -160,6 +160,9 @@ def reproduce(
     within: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Leave in good order within 90s, 9m or 2h.")
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Train nothing: make the page of the runs that are there.")
+    ] = False,
     workers: o.Workers = None,
     serial: o.Serial = False,
     quiet: o.Quiet = False,
@@ -175,7 +178,15 @@ def reproduce(
     seconds = out.seconds_of(within, "--for") if within is not None else None
     with out.stdout_to_stderr():
         found = reproduce_study(
-            name, scale, target, workers=workers, serial=serial, quiet=quiet, seconds=seconds, parts=part or ()
+            name,
+            scale,
+            target,
+            workers=workers,
+            serial=serial,
+            quiet=quiet,
+            seconds=seconds,
+            parts=part or (),
+            train=not page,
         )
     if json:
         out.print_json(found)

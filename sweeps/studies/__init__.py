@@ -51,13 +51,15 @@ def reproduce(
     quiet: bool = False,
     seconds: float | None = None,
     parts: Sequence[str] = (),
+    train: bool = True,
 ) -> dict[str, Any]:
     """Runs a study into `out` (default results/<name>-<scale>), going on where an earlier call stopped.
 
-    Of a study that has parts, only the runs of the `parts` named are made; none named are all.
+    Of a study that has parts, only the runs of the `parts` named are made; none named are all. Where `train` is False
+    no run is made, and the page says which parts lack some.
 
     Raises:
-        InputError: no such study, scale or part.
+        InputError: no such study, scale or part; a study without parts, or parts named, where nothing is trained.
         Interrupted: on a signal; call again to go on.
     """
     study = get_study(name)
@@ -65,6 +67,10 @@ def reproduce(
         raise InputError(f"study {name} has no scale {scale!r}; it has {', '.join(study.scales)}")
     if parts and not study.parts:
         raise InputError(f"study {name} has no parts; leave part out")
+    if not train and not study.parts:
+        raise InputError(f"study {name} has no parts, so its page needs all its runs; leave page out")
+    if not train and (parts or seconds is not None):
+        raise InputError("a page alone trains nothing; leave part and time out")
     folder = out or Path("results") / f"{name}-{scale}"
-    options = Options(scale, folder, workers, serial, quiet, seconds, tuple(parts))
+    options = Options(scale, folder, workers, serial, quiet, seconds, tuple(parts), train)
     return study.reproduce(options)

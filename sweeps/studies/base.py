@@ -19,7 +19,8 @@ DRAWS = {"smoke": 60, "toy": 1000, "full": 1000}
 class Options:
     """One call: scale, folder, trials at once, whether without Ray, whether silent, seconds until leaving, parts.
 
-    `parts` are those whose runs are made, of a study that has parts; all where none is named.
+    `parts` are those whose runs are made, of a study that has parts; all where none is named, and where `train` is
+    False none: the page is of the runs that are there.
     """
 
     scale: str
@@ -29,6 +30,7 @@ class Options:
     quiet: bool = False
     seconds: float | None = None
     parts: tuple[str, ...] = ()
+    train: bool = True
 
     @property
     def draws(self) -> int:

@@ -46,7 +46,7 @@ class PartsStudy(Study):
         options.out.mkdir(parents=True, exist_ok=True)
         store = options.out / "store"
         sweeps = {name: _sweep(self.name, name, options) for part in self.members for name in part.sweeps}
-        for part, names in _launches([p for p in self.members if p.name in chosen]):
+        for part, names in _launches([p for p in self.members if options.train and p.name in chosen]):
             left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
             if not self.train(part, {n: sweeps[n] for n in names}, options, left):
                 reason = "time ran out; call again to go on"

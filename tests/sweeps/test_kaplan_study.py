@@ -178,6 +178,18 @@ def test_no_time_trains_nothing_and_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "none" / "fits.json").exists()
 
 
+def test_a_page_of_no_runs_says_so_part_by_part(tmp_path: Path) -> None:
+    found = reproduce("kaplan", "smoke", tmp_path / "page", serial=True, quiet=True, train=False)
+    assert {p["state"] for p in found["parts"].values()} == {"not_measured"}
+    assert all("missing" in p["reason"] for p in found["parts"].values())
+    assert (tmp_path / "page" / "README.md").exists()
+    assert not found["complete"]
+    with pytest.raises(InputError, match="hoffmann has no parts, so its page needs all its runs"):
+        reproduce("hoffmann", "smoke", tmp_path, train=False)
+    with pytest.raises(InputError, match="leave part and time out"):
+        reproduce("kaplan", "smoke", tmp_path, parts=["sizes"], train=False)
+
+
 def test_unknown_parts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no part of study kaplan 'shapes'; there are sizes, data"):
         reproduce("kaplan", "smoke", tmp_path, parts=["shapes"])
