@@ -20,7 +20,7 @@ reproduce: install
 
 #: Tests that start Ray or bound processor time want the machine for themselves; the others run one process a core.
 test: install
-	$(BIN)/python -m pytest -m "not (ray or alone)" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not (ray or alone)" --numprocesses auto --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "ray or alone"
 
 check: install

@@ -175,6 +175,7 @@ def test_the_kernel_and_plain_products_drop_the_same(kind: str) -> None:
     assert float((its - grad).norm() / grad.norm()) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(can_compile() is not None, reason=str(can_compile()))
 @pytest.mark.parametrize(("kind", "attention"), [("decoder", "manual"), ("encoder_decoder", "native")])
 def test_a_compiled_step_drops_as_an_eager_one(kind: str, attention: str) -> None:

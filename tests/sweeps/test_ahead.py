@@ -52,6 +52,7 @@ def test_no_spare_core_no_helper() -> None:
         assert ahead.process is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(can_compile() is not None, reason="no C++ compiler on this machine")
 def test_the_helper_ends_with_the_launch_and_what_it_made_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

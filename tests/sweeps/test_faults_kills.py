@@ -50,6 +50,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path_factory.getbasetemp() / "faults-cache"))
 
 
+@pytest.mark.slow
 def test_forty_killed_drivers_change_nothing(tmp_path: Path) -> None:
     """In process: half at seeded moments, half at named points of the publisher, the checkpoints and the notes."""
     found = run_storm(tmp_path, kills=40, seed=0)

@@ -69,6 +69,7 @@ def test_what_cannot_train_side_by_side_is_left_alone(sweep: Sweep) -> None:
     assert not packable(trial.model_copy(update={"architecture": shape.model_copy(update={"d_model": 2048})}), 256)
 
 
+@pytest.mark.slow
 def test_a_sweep_in_packs_has_the_rows_of_the_sweep_alone(sweep: Sweep, tmp_path: Path) -> None:
     small = sweep.model_copy(update={"seeds": (0,)}) if hasattr(sweep, "seeds") else sweep
     for name, pack in (("packed", 4), ("alone", None)):
