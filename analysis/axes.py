@@ -29,8 +29,9 @@ def two_axes(a: Runs, b: Runs, same_axis: bool) -> str:
         if name in a.frame.columns and _values(a, name) != _values(b, name)
     ]
     parts = [n for n in ("objective", "heldout") if n not in differ and _parts(a, n) != _parts(b, n)]
-    if differ or parts:
-        return f"the losses are on two axes: {', '.join([*differ, *parts])} differ; compare a metric that both have"
+    if apart := [*differ, *parts]:
+        verb = "differs" if len(apart) == 1 else "differ"
+        return f"the losses are on two axes: {', '.join(apart)} {verb}; compare a metric that both have"
     return ""
 
 
