@@ -11,14 +11,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Draws = Literal["ahead"]
 LEVELS = 1 << 16
 """A draw is one of so many; a share dropped is rounded to one of them."""
 
