@@ -151,10 +151,11 @@ def test_the_readme_shows_what_the_study_measured() -> None:
     pictures = [line.split("](")[1].rstrip(")") for line in readme.splitlines() if line.startswith("![")]
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
-    section = readme.split("\n## Kaplan's curves")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 5
-    assert set(rows) <= set((ROOT / "results/kaplan-toy/README.md").read_text().splitlines())
+    for title, page in (("Kaplan's curves", "kaplan-toy"), ("A frontier, rung by rung", "frontier-toy")):
+        section = readme.split(f"\n## {title}")[1].split("\n## ")[0]
+        rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| quantity")]
+        assert len(rows) > 5
+        assert set(rows) <= set((ROOT / "results" / page / "README.md").read_text().splitlines()), page
     targets = (ROOT / "Makefile").read_text()
     for command in ("reproduce", "test"):
         assert f"make {command} " in readme
