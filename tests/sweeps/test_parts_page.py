@@ -36,7 +36,7 @@ def typed(line: str, folder: Path) -> list[str]:
 
 
 def test_there_are_pages() -> None:
-    assert {"kaplan-toy", "objectives-toy"} <= {p.name for p in STUDIES}
+    assert {"frontier-toy", "kaplan-toy", "objectives-toy", "repetition-toy"} <= {p.name for p in STUDIES}
 
 
 @pytest.mark.parametrize("committed", STUDIES, ids=lambda p: p.name)
