@@ -177,10 +177,11 @@ def test_the_kernel_and_plain_products_drop_the_same(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(can_compile() is not None, reason=str(can_compile()))
-@pytest.mark.parametrize(("kind", "attention"), [("decoder", "manual"), ("encoder_decoder", "native")])
-def test_a_compiled_step_drops_as_an_eager_one(kind: str, attention: str) -> None:
-    loss, grad = Arm(trial(kind), attention=attention).step(5, 6, 7)
-    found, its = Arm(trial(kind), attention=attention, compiled=True).step(5, 6, 7)
+def test_a_compiled_step_drops_as_an_eager_one() -> None:
+    of = trial("decoder")
+    of = of.model_copy(update={"architecture": of.architecture.model_copy(update={"n_layer": 1})})
+    loss, grad = Arm(of, attention="native").step(5, 6, 7)
+    found, its = Arm(of, attention="native", compiled=True).step(5, 6, 7)
     assert float(found) == pytest.approx(float(loss), rel=1e-5)
     assert float((its - grad).norm() / grad.norm()) < 1e-4
 
