@@ -7,7 +7,6 @@ parts, loss and its gradient are one pass over the logits, and nothing is kept f
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -145,8 +144,8 @@ class StepFunction:
         if shapes not in self._to_draw:
             counted = Kept(None, self.dropout)
             self.model.train(name == "train")
-            with torch.no_grad(), in_force(counted):
-                self._nats(self.layout.views(theta), tuple(batch), [*batch.values(), *self.buffers.values()])
+            with torch.no_grad():
+                self._nats(self.layout.views(theta), tuple(batch), [*batch.values(), *self.buffers.values()], counted)
             self._to_draw[shapes] = counted.used
         number = self._to_draw[shapes]
         return {**batch, KEPT: draw(number, self.dropout, key).to(self.device)} if number else batch
@@ -175,14 +174,23 @@ class StepFunction:
         with torch.no_grad():
             return self._graphs[key](*arguments)
 
-    def _nats(self, weights: Mapping[str, Tensor], names: Sequence[str], arguments: Sequence[Tensor]) -> Tensor:
-        """What the model returns with these weights; `arguments` are a batch's tensors and the model's constants."""
+    def _nats(
+        self,
+        weights: Mapping[str, Tensor],
+        names: Sequence[str],
+        arguments: Sequence[Tensor],
+        kept: Kept | None = None,
+    ) -> Tensor:
+        """What the model returns with these weights; `arguments` are a batch's tensors and the model's constants.
+
+        Its dropouts take `kept`, or where that is None the batch's own draws, if it has any.
+        """
         batch = dict(zip(names, arguments[: len(names)], strict=True))
         constants = dict(zip(self.buffers, arguments[len(names) :], strict=True))
-        flat = batch.pop(KEPT, None)
+        if KEPT in batch:
+            kept = Kept(batch.pop(KEPT), self.dropout)
         fixed = (batch.pop("inputs"), batch.pop("positions", None), batch.pop("targets"))
-        kept = None if flat is None else Kept(flat, self.dropout)
-        with in_force(kept) if kept is not None else contextlib.nullcontext():
+        with in_force(kept):
             found: Tensor = torch.func.functional_call(self.model, {**weights, **constants}, fixed, batch)
         return found
 
