@@ -155,7 +155,7 @@ def reproduce(
     ] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART", help="Make only the runs of this part (`kaplan` has parts); may be repeated."),
+        typer.Option(metavar="PART", help="Make only the runs of this part; may be repeated."),
     ] = None,
     within: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Leave in good order within 90s, 9m or 2h.")

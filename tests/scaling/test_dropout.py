@@ -13,7 +13,7 @@ from trial_world import ready
 
 from scaling.architectures.encoder_decoder import EncoderDecoder
 from scaling.architectures.transformer import Decoder
-from scaling.execution import can_compile, choose_execution
+from scaling.execution import NATIVE_ATTENTION_UP_TO, can_compile, choose_execution
 from scaling.job import Execution
 from scaling.models.attention import available, short_attention
 from scaling.models.dropout import Kept, draw, drawn_ahead, dropout, in_force, take
@@ -132,11 +132,11 @@ class Arm:
     """Steps of a trial under an execution on one batch, from the same weights."""
 
     def __init__(self, of: Trial, **execution: Any) -> None:
-        size = ready(of, Execution()).vocab_size
-        self.function = StepFunction(of, size, Execution(micro_batch_tokens=128, dropout="ahead", **execution))
+        size, length = ready(of, Execution()).vocab_size, of.architecture.seq_len
+        self.function = StepFunction(of, size, Execution(micro_batch_tokens=4 * length, dropout="ahead", **execution))
         self.theta = self.function.initial([of], size)
         rng = np.random.default_rng(0)
-        windows = rng.integers(0, 8, (4, of.objective.window(32)))
+        windows = rng.integers(0, 8, (4, of.objective.window(length)))
         batch = of.objective.train_batch(windows, Vocabulary(size, 8, 9, 10), rng)
         self.batch = self.function.to_device([batch])
 
@@ -173,6 +173,21 @@ def test_the_kernel_and_plain_products_drop_the_same(kind: str) -> None:
     found, its = Arm(of, attention="native").step(5, 6, 7)
     assert float(found) == pytest.approx(float(loss), rel=1e-5)
     assert float((its - grad).norm() / grad.norm()) < 1e-4
+
+
+def test_a_window_beyond_the_kernel_drops_what_was_drawn_ahead() -> None:
+    """Torch's attention would draw its own: such a run takes plain products, whose draws hang on the key alone."""
+    of = trial("decoder")
+    size = {"seq_len": 2 * NATIVE_ATTENTION_UP_TO, "n_layer": 1}
+    longer = {"architecture": of.architecture.model_copy(update=size), "batch_tokens": 4 * size["seq_len"]}
+    of = of.model_copy(update=longer)
+    chosen = choose_execution(of, 11)
+    assert (chosen.attention, chosen.dropout) == ("sdpa", "ahead")
+    loss, grad = Arm(of, attention=chosen.attention).step(5, 6, 7)
+    torch.manual_seed(1)
+    found, its = Arm(of, attention="manual").step(5, 6, 7)
+    assert torch.equal(found, loss)
+    assert torch.equal(its, grad)
 
 
 @pytest.mark.slow

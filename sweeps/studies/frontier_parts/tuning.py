@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sweeps.studies.frontier_parts.decoder import TUNING
-from sweeps.studies.kaplan_parts.rates import cells_of_budgets
-from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Scope, of_fit, show
+from sweeps.studies.kaplan_parts.rates import cells_of_budgets, optima
+from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Picture, Scope, of_fit, show
 
 if TYPE_CHECKING:
     from analysis.checks.tuning import TuningGaps
@@ -51,7 +51,7 @@ class Tuning(Part):
         found = fit_hyperparameters(
             table, lr="params_tokens", batch="tokens", bootstrap=scope.bootstrap, level=scope.level, seed=scope.seed
         )
-        numbers = _optima(found, where)
+        numbers = optima(found, where, CALL)
         for law, label in ((found.lr, "rate"), (found.batch, "batch")):
             if law is not None:
                 wanted = {p: (f"{label}_{p}", f"{p} of the law of the best {label}") for p in law.params}
@@ -61,21 +61,23 @@ class Tuning(Part):
         interior = sum(str(c.status) == CONVERGED for c in found.cells)
         text = [f"{interior} of {len(found.cells)} cells have their optimum inside the grid."]
         text += [f"No law of the best {n}: {why}." for n, why in _lawless(found)]
-        return Finding(numbers=tuple(numbers), says=tuple(text), detail={"hyperparameters": found, "gaps": gaps})
+        return Finding(
+            numbers=tuple(numbers),
+            pictures=tuple(self._picture(scope, name) for name in self.sweeps),
+            says=tuple(text),
+            detail={"hyperparameters": found, "gaps": gaps},
+        )
 
+    def _picture(self, scope: Scope, sweep: str) -> Picture:
+        """Loss over rate and batch at the budget of one sweep, a panel a size."""
+        from analysis.figures.rates import plot_rates
 
-def _optima(found: HyperparameterFit, where: str) -> list[Number]:
-    numbers = []
-    for c in found.cells:
-        cell = f"N = {show(c.params)}, D = {show(c.tokens)}"
-        for name, value, unit in (("lr", c.lr, ""), ("batch", c.batch_tokens, "tokens")):
-            numbers.append(
-                Number(
-                    f"{name}_{c.params:.0f}_{c.tokens:.0f}", f"best {'rate' if name == 'lr' else name} at {cell}",
-                    value, str(c.status), where, c.n, CALL, c.reason, unit,
-                )
-            )  # fmt: skip
-    return numbers
+        rows = scope.rows(sweep, extra="status == 'finished'")
+        caption = (
+            f"Loss by learning rate and batch at {show(float(rows.budget.median()))} FLOPs, a panel a size; the large"
+            " dot is a batch's best rate, hollow at the edge of the rates tried."
+        )
+        return scope.draw(sweep, caption, lambda: plot_rates(rows, line="batch_tokens", panel=f"params_{COUNT}"))
 
 
 def _lawless(found: HyperparameterFit) -> list[tuple[str, str]]:

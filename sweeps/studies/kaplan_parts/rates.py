@@ -38,17 +38,7 @@ class Rates(Part):
             seed=scope.seed,
         )  # fmt: skip
         call = CALL
-        numbers = []
-        for c in found.cells:
-            cell = f"N = {show(c.params)}, D = {show(c.tokens)}"
-            for name, value, unit in (("lr", c.lr, ""), ("batch", c.batch_tokens, "tokens")):
-                numbers.append(
-                    Number(
-                        f"{name}_{c.params:.0f}_{c.tokens:.0f}",
-                        f"best {'rate' if name == 'lr' else name} at {cell}",
-                        value, str(c.status), where, c.n, call, c.reason, unit,
-                    )
-                )  # fmt: skip
+        numbers = optima(found, where, call)
         for law, label in ((found.lr, "rate"), (found.batch, "batch")):
             if law is not None:
                 wanted = {"alpha": (f"exponent_{label}", f"exponent of the best {label} in N")}
@@ -65,6 +55,18 @@ class Rates(Part):
             says=tuple(text),
             detail={"hyperparameters": found},
         )
+
+
+def optima(found: HyperparameterFit, where: str, call: str) -> list[Number]:
+    """The best rate and batch of every cell; `call` is what found them."""
+    return [
+        Number(
+            f"{name}_{c.params:.0f}_{c.tokens:.0f}", f"best {label} at N = {show(c.params)}, D = {show(c.tokens)}",
+            value, str(c.status), where, c.n, call, c.reason, unit,
+        )
+        for c in found.cells
+        for name, label, value, unit in (("lr", "rate", c.lr, ""), ("batch", "batch", c.batch_tokens, "tokens"))
+    ]  # fmt: skip
 
 
 def cells_of_budgets(rows: pd.DataFrame) -> pd.DataFrame:
