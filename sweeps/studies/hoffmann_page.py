@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from sweeps.studies.parts_page import si
+
 TEMPLATE = Path(__file__).with_name("hoffmann.md.jinja")
 
 
@@ -17,7 +19,7 @@ def write_page(folder: Path, result: dict[str, Any]) -> Path:
     environment = Environment(undefined=StrictUndefined, autoescape=False)
     environment.filters |= {
         "flops": lambda x: f"{x:.3g}".replace("e+", "e"),
-        "si": _si,
+        "si": si,
         "words": lambda text: text.replace("_", " "),
         "estimate": _estimate,
         "losses": lambda xs: ", ".join(f"{x:.4f}" for x in xs) or "not trained",
@@ -59,17 +61,10 @@ def _commands(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _si(value: float) -> str:
-    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g}{unit}"
-    return f"{value:g}"
-
-
-def _estimate(value: dict[str, Any], si: bool = False) -> str:
+def _estimate(value: dict[str, Any], large: bool = False) -> str:
     if value["value"] is None:
         return "–"
-    show = _si if si else _plain
+    show = si if large else _plain
     lo, hi = ("?" if end is None else show(end) for end in value["ci"])
     return f"{show(value['value'])} [{lo}, {hi}]"
 
@@ -115,7 +110,7 @@ def summary_table(result: dict[str, Any]) -> str:
         [
             "N* and D*/N*, isoflop, largest budget",
             *(
-                f"{_si(p[-1]['params'])}, {p[-1]['tokens'] / p[-1]['params']:.0f} bytes" if p else "refused"
+                f"{si(p[-1]['params'])}, {p[-1]['tokens'] / p[-1]['params']:.0f} bytes" if p else "refused"
                 for p in best
             ),
         ]

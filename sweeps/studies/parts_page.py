@@ -35,7 +35,7 @@ def write_page(folder: Path, result: dict[str, Any], *, template: str, first: st
     environment.filters |= {
         "estimate": _estimate,
         "number": _number,
-        "si": _si,
+        "si": si,
         "span": _span,
         "cell": lambda text: text.replace("|", "\\|"),
         "brief": lambda text: text.split(" (")[0] if len(text) > LONG else text,
@@ -94,8 +94,10 @@ def _number(value: float | None) -> str:
         return "?"
     if value == 0 or 0.001 <= abs(value) < 1000:
         return f"{value:.3g}"
-    if 1000 <= abs(value) < 1e6:
-        return f"{value:,.0f}" if abs(value) < 1e4 else f"{value:,.4g}" if value >= 1e5 else f"{value:,.0f}"
+    if 1000 <= abs(value) < 1e4:
+        return f"{value:,.0f}"
+    if 1e4 <= value < 1e10:
+        return si(value)
     return f"{value:.3g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 
 
@@ -111,7 +113,8 @@ def _estimate(number: dict[str, Any]) -> str:
     return f"{_number(value['value'])} [{_number(lo)}, {_number(hi)}]{unit}"
 
 
-def _si(value: float) -> str:
+def si(value: float) -> str:
+    """1230000 → "1.23M", in three digits; k, M and G."""
     for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * scale:  # what rounds to the scale is written in it
             return f"{value / scale:.3g}{unit}"
@@ -119,5 +122,5 @@ def _si(value: float) -> str:
 
 
 def _span(ends: list[float]) -> str:
-    low, high = (_si(e) for e in ends)
+    low, high = (si(e) for e in ends)
     return low if low == high else f"{low}–{high}"

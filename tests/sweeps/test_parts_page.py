@@ -13,7 +13,7 @@ import pytest
 
 from sweeps.studies import get_study
 from sweeps.studies.parts import PartsStudy
-from sweeps.studies.parts_page import write_page
+from sweeps.studies.parts_page import _number, write_page
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 COMMITTED = sorted(p.parent for p in RESULTS.glob("*-toy/fits.json"))
@@ -59,3 +59,20 @@ def test_commands_are_short_and_say_what_the_numbers_do(committed: Path, tmp_pat
     assert [typed(line, tmp_path) for line in shown] == [typed(c, tmp_path) for c in wanted]
     assert not [line for line in shown if re.search(r"\[[^]]{100,}\]", line)]
     assert max(map(len, shown)) < 450
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.52321, "0.523"),
+        (9209.4, "9,209"),
+        (10_999, "11k"),
+        (454_800, "455k"),
+        (999_600, "1M"),
+        (4e13, "4e13"),
+        (2.06e-10, "2.06e-10"),
+        (None, "?"),
+    ],
+)
+def test_numbers_of_the_page_are_short(value: float | None, text: str) -> None:
+    assert _number(value) == text

@@ -255,9 +255,13 @@ def _conventions(arm: Arm, found: FrontierSet) -> Table:
         cells = []
         for count, cost in names:
             (f,) = found.find(approach, count=count, cost=cost)
-            cells.append(f"{says(f.N_exponent)}{'' if str(f.status) == CONVERGED else f', {f.status}'}")
+            parts = ([says(f.N_exponent)] if f.N_exponent.known else []) + [str(f.status)]
+            cells.append(", ".join(p for p in parts if p != CONVERGED))
         rows.append((approach, *cells))
-    header = [f"{count.replace('_', ' ')}, C {cost}" for count, cost in names]
+    header = [
+        f"{count.replace('non_', 'non-').replace('_', ' ')}, C {'6ND' if cost == '6nd' else cost}"
+        for count, cost in names
+    ]
     return Table(f"{arm.label}: a in N* ∝ C^a by what N and C count.", ("approach", *header), tuple(rows))
 
 
