@@ -155,7 +155,9 @@ def test_the_readme_shows_what_the_study_measured() -> None:
         section = readme.split(f"\n## {title}")[1].split("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| quantity")]
         assert len(rows) > 5
-        assert set(rows) <= set((ROOT / "results" / page / "README.md").read_text().splitlines()), page
+        lines = set((ROOT / "results" / page / "README.md").read_text().splitlines())
+        # A part with nothing published to compare with has no column for it on its page.
+        assert not [row for row in rows if row not in lines and row.removesuffix("  |") not in lines], page
     targets = (ROOT / "Makefile").read_text()
     for command in ("reproduce", "test"):
         assert f"make {command} " in readme

@@ -102,13 +102,13 @@ def _number(value: float | None) -> str:
 
 
 def _estimate(number: dict[str, Any]) -> str:
-    """Value and interval with the unit; a count, whose interval is itself, stands alone."""
+    """Value and interval with the unit; a count, and what has no interval, stands alone."""
     value = number["value"]
     if value["value"] is None:
         return "–"
     unit = f" {number['unit']}" if number["unit"] and "·" not in number["unit"] else ""
     lo, hi = value["ci"]
-    if lo == hi == value["value"]:
+    if lo == hi == value["value"] or (lo is None and hi is None):
         return f"{_number(value['value'])}{unit}"
     return f"{_number(value['value'])} [{_number(lo)}, {_number(hi)}]{unit}"
 
