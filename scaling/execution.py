@@ -103,6 +103,7 @@ def choose_execution(
         threads=1,
         compute=substitute(trial.precision, cuda),
         dropout="ahead" if getattr(trial.architecture, "dropout", 0.0) > 0 and not cuda else None,
+        loss=None if cuda else _cpu_loss(trial),
     )
 
 
@@ -118,6 +119,13 @@ def _cpu_attention(trial: Trial) -> Attention:
         if available(width // heads):
             return "native"
     return "manual" if shape.seq_len <= MANUAL_ATTENTION_UP_TO else "sdpa"
+
+
+def _cpu_loss(trial: Trial) -> Literal["native"] | None:
+    """This project's kernel where it can be built and serves the trial."""
+    from scaling.models.cross_entropy import available
+
+    return "native" if trial.precision != "fp64" and available() else None
 
 
 def micro_batch(trial: Trial, largest: int) -> int:

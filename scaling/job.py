@@ -27,6 +27,8 @@ class Execution(Frozen):
     """What a bf16 trial's products are made in where the machine has none of bf16; None: the trial's precision."""
     dropout: Literal["ahead"] | None = None
     """Where dropout's draws are made: ahead of each step, see `scaling.models.dropout`; None: by torch within it."""
+    loss: Literal["native"] | None = None
+    """`native`: the cross-entropy is this project's kernel's, see `scaling.models.cross_entropy`; None: torch's."""
     memory_fraction: float | None = None
     """Share of a GPU's memory that the trial may take, where several share the GPU; None: all."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from scaling.architectures.base import Architecture
 from scaling.job import Execution
+from scaling.models.cross_entropy import by_kernel
 from scaling.models.dropout import Kept, draw, in_force
 from scaling.objectives.base import Batch
 from scaling.optimizers.base import Optimizer, Settings, Stretch
@@ -84,6 +85,7 @@ class StepFunction:
         self.model.compiled = execution.compiled
         self.layout = Layout(self.model, trial.optimizer, trial.architecture)
         self.buffers = dict(self.model.named_buffers())
+        self.native_loss = execution.loss == "native"
         self.dropout: float = getattr(trial.architecture, "dropout", 0.0) if execution.dropout == "ahead" else 0.0
         """Share for which draws are made here, ahead of each micro-batch."""
         self._to_draw: dict[Any, int] = {}
@@ -190,7 +192,7 @@ class StepFunction:
         if KEPT in batch:
             kept = Kept(batch.pop(KEPT), self.dropout)
         fixed = (batch.pop("inputs"), batch.pop("positions", None), batch.pop("targets"))
-        with in_force(kept):
+        with in_force(kept), by_kernel(self.native_loss):
             found: Tensor = torch.func.functional_call(self.model, {**weights, **constants}, fixed, batch)
         return found
 

@@ -82,6 +82,7 @@ class Subject:
         import torch
 
         from scaling.execution import put_in_force
+        from scaling.models import cross_entropy
         from scaling.models.attention import available
         from scaling.step import StepFunction
 
@@ -96,6 +97,7 @@ class Subject:
                 "threads": 1,
                 "device": made.device if torch.cuda.is_available() else "cpu",
                 "attention": "manual" if plain else made.attention,
+                "loss": made.loss if cross_entropy.available() else None,
             }
         )
         put_in_force(execution)

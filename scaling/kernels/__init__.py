@@ -1,1 +1,1 @@
-"""Hand-written kernels in C++ and their building: `attention.cpp` for short sequences on a CPU."""
+"""Hand-written kernels in C++ for a CPU and their building: short attention, the LSTM's recurrence, cross-entropy."""

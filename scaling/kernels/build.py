@@ -52,6 +52,12 @@ def lstm_library() -> ctypes.CDLL | None:
     return _library(Path(__file__).with_name("lstm.cpp"), ())
 
 
+@functools.cache
+def cross_entropy_library() -> ctypes.CDLL | None:
+    """The cross-entropy of a vocabulary, compiled on first use; None where that cannot be."""
+    return _library(Path(__file__).with_name("cross_entropy.cpp"), ())
+
+
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     """Where a kernel finds a tensor's numbers; null for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

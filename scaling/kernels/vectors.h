@@ -1,4 +1,4 @@
-// Sixteen float32 lanes at once (eight where the processor's vectors are shorter), and what both kernels do with them: loads and stores of float32 and bf16, e^x.
+// Sixteen float32 lanes at once (eight where the processor's vectors are shorter), and what the kernels do with them: loads and stores of float32 and bf16, e^x.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.models.cross_entropy import nats_of
 from scaling.models.dropout import dropout
-from scaling.models.multihead import Rules, at_least_float32, multi_head
+from scaling.models.multihead import Rules, multi_head
 from scaling.models.norms import Norm
 from scaling.models.packed import linear
 from scaling.models.parts import Wrapper
@@ -107,6 +107,4 @@ class EncoderDecoderModel(Wrapper):
         lengths: Tensor | None = None,
     ) -> Tensor:
         """Loss in nats at each position of the target, (B, U); 0 where it is -1."""
-        logits_BUV = at_least_float32(self.logits(inputs_BS, decoder_inputs, lengths))
-        loss = F.cross_entropy(logits_BUV.flatten(0, -2), targets_BU.flatten(), reduction="none", ignore_index=-1)
-        return loss.view(targets_BU.shape)
+        return nats_of(self.logits(inputs_BS, decoder_inputs, lengths), targets_BU)

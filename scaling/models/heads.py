@@ -1,4 +1,4 @@
-"""What heads on an encoder share: nats of logits, and initial weights other than those of the encoder."""
+"""What heads on an encoder share: initial weights other than those of the encoder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from scaling.models.multihead import at_least_float32
-
-
-def nats_of(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
-    """Cross-entropy of each target, (…, B, P); 0 where it is -1."""
-    logits = at_least_float32(logits_BPV).flatten(0, -2)
-    return F.cross_entropy(logits, targets_BP.flatten(), reduction="none", ignore_index=-1).view(targets_BP.shape)
+from torch import nn
 
 
 def generator_of(seed: int) -> torch.Generator:

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.kernels.build import lstm_library, pointer
+from scaling.models.cross_entropy import nats_of
 from scaling.models.dropout import dropout
 from scaling.models.packed import embed, linear
-from scaling.models.transformer import at_least_float32
 
 if TYPE_CHECKING:
     from scaling.architectures.lstm import Lstm
@@ -168,6 +167,4 @@ class LstmModel(nn.Module):
 
     def forward(self, inputs_BT: Tensor, positions_BP: Tensor | None, targets_BP: Tensor) -> Tensor:
         """Loss in nats at each predicted position, (B, P); 0 where the target is -1."""
-        logits_PBV = at_least_float32(self.logits(inputs_BT, positions_BP))
-        loss = F.cross_entropy(logits_PBV.flatten(0, 1), targets_BP.mT.flatten(), reduction="none", ignore_index=-1)
-        return loss.view(targets_BP.mT.shape).mT
+        return nats_of(self.logits(inputs_BT, positions_BP), targets_BP.mT).mT

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scaling.models.heads import generator_of, matrix, nats_of
+from scaling.models.cross_entropy import nats_of
+from scaling.models.heads import generator_of, matrix
 from scaling.models.multihead import at_least_float32
 from scaling.models.packed import linear
 from scaling.models.parts import Wrapper

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.models.activations import Activation, activate
+from scaling.models.cross_entropy import nats_of
 from scaling.models.multihead import at_least_float32
 from scaling.models.packed import linear
 from scaling.models.parts import Wrapper, at_positions, body
@@ -95,12 +96,10 @@ class ReplacedTokenModel(Wrapper):
             original: (…, B, T) tokens of the text.
             uniform: (…, B, P) noise in [0, 1).
         """
-        logits_BPV = at_least_float32(self.generator.logits(inputs_BT, positions_BP))
+        logits_BPV = self.generator.logits(inputs_BT, positions_BP)
         masked_BP = original.gather(-1, positions_BP)
-        guess_BP = F.cross_entropy(logits_BPV.flatten(0, -2), masked_BP.flatten(), reduction="none").view(
-            masked_BP.shape
-        )
-        corrupted_BT = original.scatter(-1, positions_BP, drawn(logits_BPV.detach(), uniform))
+        guess_BP = nats_of(logits_BPV, masked_BP)
+        corrupted_BT = original.scatter(-1, positions_BP, drawn(at_least_float32(logits_BPV.detach()), uniform))
         replaced = corrupted_BT != original
         judged = None if self.over == "all" else positions_BP
         if judged is not None:

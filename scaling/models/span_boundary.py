@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from scaling.models.activations import gelu
-from scaling.models.heads import generator_of, matrix, nats_of
+from scaling.models.cross_entropy import nats_of
+from scaling.models.heads import generator_of, matrix
 from scaling.models.multihead import at_least_float32
 from scaling.models.norms import Norm
 from scaling.models.packed import embed, linear

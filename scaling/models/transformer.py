@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scaling.errors import InputError
 from scaling.models.activations import activate, gelu
+from scaling.models.cross_entropy import nats_of
 from scaling.models.dropout import dropout
 from scaling.models.multihead import Rules, at_least_float32, multi_head
 from scaling.models.norms import Norm
@@ -326,6 +327,4 @@ class TransformerModel(nn.Module):
 
     def forward(self, inputs_BT: Tensor, positions_BP: Tensor | None, targets_BP: Tensor, **extra: Tensor) -> Tensor:
         """Loss in nats at each predicted position, (B, P); 0 where the target is -1. `extra` as in `hidden`."""
-        logits_BPV = at_least_float32(self.logits(inputs_BT, positions_BP, **extra))
-        loss = F.cross_entropy(logits_BPV.flatten(0, -2), targets_BP.flatten(), reduction="none", ignore_index=-1)
-        return loss.view(targets_BP.shape)
+        return nats_of(self.logits(inputs_BT, positions_BP, **extra), targets_BP)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scaling.models.heads import nats_of
+from scaling.models.cross_entropy import nats_of
 from scaling.models.parts import Wrapper
 
 if TYPE_CHECKING:

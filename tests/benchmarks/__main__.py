@@ -12,6 +12,7 @@ NAMES = (
     "precision",
     "dtypes",
     "dropout",
+    "cross_entropy",
     "profile",
     "growth",
     "sweep",
