@@ -115,7 +115,9 @@ def test_the_chain_falls_and_says_so(scope: Simulated) -> None:
     assert numbers["group_tuned_porian"].published == pytest.approx(0.497 - 0.571)
     # Kaplan's runs lose 4e5 tokens where those of the next arm lose 2e5.
     assert numbers["step_warmup_isoflop"].value.value < 0
-    assert any("From the first arm to the last" in s for s in found.says)
+    assert any(s.startswith("The whole difference: a changes by") for s in found.says)
+    training = numbers["training_isoflop"]
+    assert training.value.value == pytest.approx(exponents[-1] - exponents[2], abs=1e-9)
     assert any("published chain" in s for s in found.says)
     rates = numbers["interior_rates"]
     assert rates.value.value > 0.5 * rates.n  # where a run is long the protocols differ by less than the noise

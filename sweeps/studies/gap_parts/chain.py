@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ THEIRS = PUBLISHED["RefinedWeb"]
 GROUPS = (("kaplan", "flops"), ("flops", "warmup"), ("warmup", "decay"), ("decay", "tuned"))
 """Our steps put together as Porian et al. made theirs."""
 NAMES = ("counting", "warmup", "decay", "tuning (batch and rate)")
+SPANS = (
+    ("flops", "training", "all that is not counting: warmup, decay, batch, rate"),
+    (CHAIN[0], "whole", "the whole difference"),
+)
+"""First arm, name and label of the differences to the last arm."""
 NAIVE = 0.88
 """Kaplan et al. 2020, Fig. 14: the best size at a fixed batch, read off the envelope of the curves."""
 
@@ -68,9 +74,9 @@ class Chain(Part):
                     change = found.change(before, after, approach)
                     fall = THEIRS[after] - THEIRS[before]
                     numbers.append(changed(scope, f"group_{after}", f"steps together: {name}", change, fall))
-            whole = THEIRS["tuned"] - THEIRS["kaplan"]
-            change = found.change(CHAIN[0], CHAIN[-1], approach)
-            numbers.append(changed(scope, "whole", "the whole difference", change, whole))
+            for before, name, label in SPANS:
+                theirs_fall = THEIRS[CHAIN[-1]] - THEIRS[before]
+                numbers.append(changed(scope, name, label, found.change(before, CHAIN[-1], approach), theirs_fall))
         long = arms(scope, ["kaplan"])[0].rows
         naive = measure_compute(
             long, scope.curves(long), count="non_embedding", cost="6nd", level=scope.level, bootstrap=scope.bootstrap
@@ -100,14 +106,16 @@ class Chain(Part):
 
 def verdict(found: Protocols, approach: str = APPROACHES[0]) -> tuple[str, ...]:
     """Sign and order of the steps and the whole difference, against the published ones; what is not known said so."""
-    whole = found.change(CHAIN[0], CHAIN[-1], approach)
     text = []
-    if not whole.value.known:
-        text.append(f"The whole difference is not known: {whole.reason}.")
-    else:
-        told = "its interval excludes 0" if whole.value.excludes() else "its interval does not exclude 0"
-        theirs = THEIRS["tuned"] - THEIRS["kaplan"]
-        text.append(f"From the first arm to the last a changes by {says(whole.value)}: {told}. Theirs: {theirs:.3f}.")
+    for before, _, label in SPANS:
+        change = found.change(before, CHAIN[-1], approach)
+        theirs = THEIRS[CHAIN[-1]] - THEIRS[before]
+        head = label[0].upper() + label[1:]
+        if not all(map(math.isfinite, change.value.ci)):
+            text.append(f"{head}: not known, {change.reason} (theirs {theirs:+.3f}).")
+        else:
+            told = "its interval excludes 0" if change.value.excludes() else "its interval does not exclude 0"
+            text.append(f"{head}: a changes by {says(change.value)}, {told} (theirs {theirs:+.3f}).")
     steps = [(name, found.change(a, b, approach), THEIRS[b] - THEIRS[a])
              for (a, b), name in zip(GROUPS, NAMES, strict=True)]  # fmt: skip
     known = [(n, c, t) for n, c, t in steps if str(c.status) == CONVERGED]
@@ -117,11 +125,10 @@ def verdict(found: Protocols, approach: str = APPROACHES[0]) -> tuple[str, ...]:
         same = "as theirs did" if change.value.value * theirs > 0 else "where theirs fell"
         text.append(f"By {name} a {way} by {show(abs(change.value.value))}, {same} (theirs {theirs:+.3f}).")
     if vague:
-        text.append(f"Not told from 0: {', '.join(vague)}.")
-    measured = [(n, c.value.value, t) for n, c, t in steps if c.value.known]
-    if len(measured) == len(steps):
-        ours = [n for n, v, _ in sorted(measured, key=lambda s: s[1])]
-        published = [n for n, _, t in sorted(measured, key=lambda s: s[2])]
+        text.append(f"Not told from 0: {', '.join(vague)}; nor is the order of the steps known.")
+    else:
+        ours = [n for n, c, _ in sorted(known, key=lambda s: s[1].value.value)]
+        published = [n for n, _, t in sorted(known, key=lambda s: s[2])]
         same = "the order of theirs" if ours == published else f"not the order of theirs ({', '.join(published)})"
         text.append(f"From the largest fall to the least: {', '.join(ours)}; {same}.")
     walks = len(known) == len(steps) and all(c.value.value < 0 for _, c, _ in known)
