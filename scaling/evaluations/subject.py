@@ -97,7 +97,7 @@ class Subject:
                 "threads": 1,
                 "device": made.device if torch.cuda.is_available() else "cpu",
                 "attention": "manual" if plain else made.attention,
-                "loss": made.loss if cross_entropy.available() else None,
+                "loss": made.loss if made.loss and cross_entropy.available() else None,
             }
         )
         put_in_force(execution)

@@ -106,13 +106,11 @@ def test_the_kernel_is_only_for_its_two_types_and_only_where_asked_for() -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_of_every_model_is_the_same_by_kernel_and_by_torch(kind: str) -> None:
     of = trial(kind)
-    loss, grad = Arm(of).step(5, 6, 7)
-    found, its = Arm(of, loss="native").step(5, 6, 7)
+    arms = Arm(of), Arm(of, loss="native")
+    (loss, grad), (found, its) = (arm.step(5, 6, 7) for arm in arms)
     assert float(found) == pytest.approx(float(loss), rel=1e-5)
     assert float((its - grad).norm() / grad.norm()) < 1e-4
-    (plain,), (ours,) = (
-        Arm(of, loss=how).function.losses(Arm(of).theta, Arm(of).batch)[:1] for how in (None, "native")
-    )
+    plain, ours = (arm.function.losses(arm.theta, arm.batch) for arm in arms)
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
 
 
