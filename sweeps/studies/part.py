@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -89,10 +89,6 @@ class Finding:
     tables: tuple[Table, ...] = ()
     says: tuple[str, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
-
-    def saying(self, *text: str) -> Finding:
-        """The same, and these sentences."""
-        return replace(self, says=(*self.says, *text))
 
     def to_json(self) -> dict[str, Any]:
         """All fields, plain."""

@@ -118,6 +118,7 @@ def test_designs_can_answer_their_questions(scale: str) -> None:
     rungs = set(trials["decoder"])
     assert len(rungs & set(trials["tuning"])) == 5
     assert len(rungs & set(trials["tuning-confirm"])) == 2
+    assert len(set(trials["encoder"]) & set(trials["encoder-tuning"])) == 2
     lineages: dict[Any, set[float]] = {}
     separate = {(t.architecture, t.steps): t for t in trials["matched"]}
     for t in trials["trunks"]:

@@ -57,6 +57,8 @@ class Arm:
     repeats: tuple[str, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
     """Values to stand beside its numbers, by their names without the key."""
+    grids: tuple[str, ...] = ()
+    """Sweeps of rate and batch about its recipe."""
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -68,14 +70,13 @@ class Arm:
         return Family.of(scope.folder, self.main, self.repeats, scope.scale)
 
 
-def measure(scope: Scope, arm: Arm, *, target: float | None = None, tuning: Sequence[str] = ()) -> Finding:
+def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
     """Numbers, figures and sentences of one arm.
 
     Args:
         scope: of the study.
         arm: whose runs.
         target: FLOPs that figures extrapolate to.
-        tuning: sweeps with grids of rate and batch of the same family, where they are measured.
     """
     from analysis.frontiers import frontier
 
@@ -93,14 +94,15 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None, tuning: Sequ
         *_noise(scope, arm, runs, where),
     ]
     detail: dict[str, Any] = {"frontier": found, "law": law}
-    if tuning:
-        shifted, detail["tuning"] = _tuning(scope, arm, runs, where, tuning)
+    grids = [name for name in arm.grids if name in scope.sweeps]
+    if grids:
+        shifted, detail["tuning"] = _tuning(scope, arm, runs, where, grids)
         numbers += shifted
     return Finding(
         numbers=tuple(numbers),
         pictures=tuple(_draw(scope, arm, runs, found, law, target)),
         tables=(_conventions(arm, found),),
-        says=tuple(_sentences(arm, chosen, found)),
+        says=tuple(_sentences(arm, chosen, found, bool(grids))),
         detail={arm.key: detail},
     )
 
@@ -213,7 +215,7 @@ def _noise(scope: Scope, arm: Arm, runs: Runs, where: str) -> list[Number]:
 
 
 def _tuning(
-    scope: Scope, arm: Arm, runs: Runs, where: str, tuning: Sequence[str]
+    scope: Scope, arm: Arm, runs: Runs, where: str, sweeps: Sequence[str]
 ) -> tuple[list[Number], dict[str, Any]]:
     """How far the rungs lie above the best rate and batch, and what that does to the exponent."""
     from analysis.bootstrap import estimate
@@ -221,7 +223,7 @@ def _tuning(
     from analysis.checks.tuning import shifted_frontier, tuning_gaps
 
     subject = Subject(runs, COUNT, COST, scope.level, scope.seed)
-    grids = Subject(scope.runs(*tuning), COUNT, COST, scope.level, scope.seed)
+    grids = Subject(scope.runs(*sweeps), COUNT, COST, scope.level, scope.seed)
     gaps = tuning_gaps(subject, grids=grids)
     call = "analysis.checks.tuning.tuning_gaps(Subject(rows), grids=Subject(rates))"
     numbers = []
@@ -265,7 +267,7 @@ def _conventions(arm: Arm, found: FrontierSet) -> Table:
     return Table(f"{arm.label}: a in N* ∝ C^a by what N and C count.", ("approach", *header), tuple(rows))
 
 
-def _sentences(arm: Arm, chosen: Sequence[Frontier], found: FrontierSet) -> list[str]:
+def _sentences(arm: Arm, chosen: Sequence[Frontier], found: FrontierSet, tuned: bool) -> list[str]:
     verdicts = [p["verdict"] for p in _pairs(found)]
     counts = ", ".join(
         f"{verdicts.count(v)} {words}"
@@ -280,6 +282,8 @@ def _sentences(arm: Arm, chosen: Sequence[Frontier], found: FrontierSet) -> list
         if refused and f.approach in ("isoflop", "porian"):
             text.append(f"{arm.label}: {f.approach} has no interior optimum at {'; '.join(refused)}.")
         text += [f"{arm.label}, {f.approach}: {w}." for w in f.warnings]
+    if not tuned:
+        text.append(f"{arm.label}: whether rungs are undertuned is not checked: no grid of rates is measured yet.")
     return text
 
 

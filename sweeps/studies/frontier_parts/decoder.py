@@ -5,8 +5,9 @@ from __future__ import annotations
 from sweeps.studies.frontier_parts.arm import HOFFMANN, Arm, measure
 from sweeps.studies.part import Finding, Part, Scope
 
-ARM = Arm("decoder", "Decoder", "decoder", ("decoder-seeds", "decoder-upper-seeds"), HOFFMANN)
-TUNING = ("tuning", "tuning-confirm")
+ARM = Arm(
+    "decoder", "Decoder", "decoder", ("decoder-seeds", "decoder-upper-seeds"), HOFFMANN, ("tuning", "tuning-confirm")
+)
 
 
 class Decoder(Part):
@@ -35,12 +36,7 @@ class Decoder(Part):
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
-        tuning = [name for name in TUNING if name in scope.sweeps]
-        target = ARM.family(scope).beyond[-1]
-        found = measure(scope, ARM, target=target, tuning=tuning)
-        if tuning:
-            return found
-        return found.saying("Whether rungs are undertuned is not checked: the part on tuning is not measured yet.")
+        return measure(scope, ARM, target=ARM.family(scope).beyond[-1])
 
 
 PART = Decoder()
