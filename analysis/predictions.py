@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,7 +89,9 @@ def predict(
             target = _on_surface(fit, budget, surface_cost)
         else:
             target = _on_lines(member.frontier(task), budget)
-    return _predicted(task, fit, target, budget, surface.label if flops is None else member.label, runs_averaged)
+    label = surface.label if flops is None else member.label
+    found = _predicted(task, fit, target, budget, label, runs_averaged)
+    return found if flops is None else replace(found, warnings=(*found.warnings, *_form_decides(found)))
 
 
 def _approaches(name: str, law: str | None) -> tuple[Approach, SurfaceApproach]:
@@ -202,6 +205,20 @@ def _warnings(task: Task, budget: float, fit: Estimated) -> tuple[str, ...]:
             f"the budget is {budget / highest:.0f}× the largest of the table; the interval trusts the law's form"
         )
     return tuple(found)
+
+
+def _form_decides(found: Prediction) -> list[str]:
+    """That the law and a pure power law part by more than their intervals: neither interval holds the form's error."""
+    other = found.baselines.get("power_law")
+    if other is None or not (other.known and found.loss.known):
+        return []
+    if found.loss.ci[0] <= other.ci[1] and other.ci[0] <= found.loss.ci[1]:
+        return []
+    ends = ", ".join(f"{end:.4g}" for end in other.ci)
+    return [
+        f"a pure power law through the best losses reaches {other.value:.4g} [{ends}] here, apart from this interval: what"
+        " form the law has decides, and no interval holds that"
+    ]
 
 
 def baselines(task: Task, flops: float) -> dict[str, Estimate]:
