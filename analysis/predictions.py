@@ -216,8 +216,8 @@ def _form_decides(found: Prediction) -> list[str]:
         return []
     ends = ", ".join(f"{end:.4g}" for end in other.ci)
     return [
-        f"a pure power law through the best losses reaches {other.value:.4g} [{ends}] here, apart from this interval: what"
-        " form the law has decides, and no interval holds that"
+        f"a pure power law through the best losses reaches {other.value:.4g} [{ends}] here, apart from this interval:"
+        " what form the law has decides, and no interval holds that"
     ]
 
 

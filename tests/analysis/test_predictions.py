@@ -83,7 +83,7 @@ def test_another_law_predicts_what_it_says():
 
 
 def test_a_law_and_a_power_law_that_part_are_a_warning_at_a_budget_alone():
-    """With a floor they part ten times beyond; without one they stay together, and off the optimum nothing is compared."""
+    """With a floor they part ten times beyond; without one they do not, and off the optimum nothing is compared."""
     words = "what form the law has decides"
     curved = isoflop(SURFACE, BUDGETS, sigma=0.002, seed=4)
     far, run = predict(curved, flops=TARGET, bootstrap=100), predict(curved, params=1e9, tokens=1e10, bootstrap=100)
