@@ -208,16 +208,13 @@ def _warnings(task: Task, budget: float, fit: Estimated) -> tuple[str, ...]:
 
 
 def _form_decides(found: Prediction) -> list[str]:
-    """That the law and a pure power law part by more than their intervals: neither interval holds the form's error."""
+    """That a pure power law's guess lies outside the law's interval, which holds nothing of the form's error."""
     other = found.baselines.get("power_law")
-    if other is None or not (other.known and found.loss.known):
+    if other is None or not (other.known and found.loss.known) or found.loss.ci[0] <= other.value <= found.loss.ci[1]:
         return []
-    if found.loss.ci[0] <= other.ci[1] and other.ci[0] <= found.loss.ci[1]:
-        return []
-    ends = ", ".join(f"{end:.4g}" for end in other.ci)
     return [
-        f"a pure power law through the best losses reaches {other.value:.4g} [{ends}] here, apart from this interval:"
-        " what form the law has decides, and no interval holds that"
+        f"a pure power law through the best losses reaches {other.value:.4g}, outside this interval: what form the law has"
+        " decides here, and no interval holds that"
     ]
 
 

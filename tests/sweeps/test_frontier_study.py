@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from sweeps.expand import expand
 from sweeps.studies import get_study, reproduce
 from sweeps.studies.base import Options
 from sweeps.studies.frontier_parts import PARTS
+from sweeps.studies.frontier_parts.decoder import ARM as DECODER
+from sweeps.studies.frontier_parts.predictions import _parted
 from sweeps.studies.parts import SWEEPS, _sweep
 
 
@@ -80,6 +83,22 @@ def test_a_second_call_trains_and_registers_nothing(study: tuple[Path, dict[str,
     assert set(after.rows().run_id) == runs
     assert ledger.predictions(after) == entries
     assert again["parts"]["predictions"]["detail"] == study[1]["parts"]["predictions"]["detail"]
+
+
+def test_forecasts_that_hang_on_the_form_are_counted_apart() -> None:
+    """By whether the pure power law's guess lies in the law's interval, whatever came; without a guess, in neither."""
+
+    def line(flops: float, guess: float | None, *, inside: bool) -> Any:
+        baselines = {} if guess is None else {"power_law": guess}
+        entry = SimpleNamespace(baselines=baselines, predicted=SimpleNamespace(loss=SimpleNamespace(ci=(1.0, 1.2))))
+        outcome = SimpleNamespace(entry=entry, score=SimpleNamespace(inside=inside))
+        return SimpleNamespace(target=SimpleNamespace(flops=flops, outcome=outcome))
+
+    lines = [line(1e12, 1.1, inside=True), line(2e12, 0.9, inside=False), line(4e12, 0.8, inside=True)]
+    (text,) = _parted(DECODER, [*lines, line(8e12, None, inside=False)])
+    assert text.startswith("Decoder: at 2e12, 4e12 FLOPs")
+    assert "Of these forecasts 1 of 2 missed; 0 of 1 of the others did." in text
+    assert _parted(DECODER, lines[:1]) == []
 
 
 @pytest.mark.parametrize("scale", get_study("frontier").scales)

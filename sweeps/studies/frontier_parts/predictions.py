@@ -192,11 +192,38 @@ def _sentences(arm: Arm, lines: Sequence[Line]) -> list[str]:
             )
         if outcome.made_after_training:
             text.append(f"{arm.label}: {show(line.target.flops)} FLOPs: {'; '.join(outcome.reasons)}.")
+    text += _parted(arm, scored)
     text += [f"{arm.label}: {show(t.flops)} FLOPs is not predicted: {t.reason}." for t in without]
     waiting = [show(line.target.flops) for line in lines if line.target.state in ("registered", "to come")]
     if waiting:
         text.append(f"{arm.label}: not trained yet: {', '.join(waiting)} FLOPs.")
     return text
+
+
+def _parted(arm: Arm, scored: Sequence[Line]) -> list[str]:
+    """Where law and pure power law parted before anything was trained, and how many of those forecasts missed."""
+    parted: list[Line] = []
+    together: list[Line] = []
+    for line in scored:
+        assert line.target.outcome is not None
+        entry = line.target.outcome.entry
+        guess, (lo, hi) = entry.baselines.get("power_law"), entry.predicted.loss.ci
+        if guess is None or lo is None or hi is None:
+            continue
+        (together if lo <= guess <= hi else parted).append(line)
+    if not parted:
+        return []
+
+    def missed(lines: Sequence[Line]) -> str:
+        return f"{sum(not line.target.outcome.score.inside for line in lines)} of {len(lines)}"  # type: ignore[union-attr]
+
+    at = ", ".join(show(line.target.flops) for line in parted)
+    others = f"; {missed(together)} of the others did" if together else ""
+    return [
+        f"{arm.label}: at {at} FLOPs the pure power law's guess lay outside the law's interval when both were"
+        f" registered: there the form of the law decided. Of these forecasts {missed(parted)} missed{others}. (Looked"
+        " for after the decoder's misses were seen.)"
+    ]
 
 
 def _draw(scope: Scope, arm: Arm, lines: Sequence[Line]) -> list[Picture]:
