@@ -213,8 +213,8 @@ def _form_decides(found: Prediction) -> list[str]:
     if other is None or not (other.known and found.loss.known) or found.loss.ci[0] <= other.value <= found.loss.ci[1]:
         return []
     return [
-        f"a pure power law through the best losses reaches {other.value:.4g}, outside this interval: what form the law has"
-        " decides here, and no interval holds that"
+        f"a pure power law through the best losses reaches {other.value:.4g}, outside this interval: what form the law"
+        " has decides here, and no interval holds that"
     ]
 
 
