@@ -208,13 +208,17 @@ def _warnings(task: Task, budget: float, fit: Estimated) -> tuple[str, ...]:
 
 
 def _form_decides(found: Prediction) -> list[str]:
-    """That a pure power law's guess lies outside the law's interval, which holds nothing of the form's error."""
+    """That a pure power law's guess lies outside the law's interval, which holds nothing of the form's error.
+
+    Of published sweeps what came lay within the span of both intervals then (`python -m tests.benchmarks rolling`).
+    """
     other = found.baselines.get("power_law")
     if other is None or not (other.known and found.loss.known) or found.loss.ci[0] <= other.value <= found.loss.ci[1]:
         return []
+    ends = (*found.loss.ci, *other.ci)
     return [
-        f"a pure power law through the best losses reaches {other.value:.4g}, outside this interval: what form the law"
-        " has decides here, and no interval holds that"
+        f"a pure power law through the best losses reaches {other.value:.4g}, outside this interval, which holds"
+        f" nothing of the law's form: reckon with {min(ends):.4g} to {max(ends):.4g}, the span of both"
     ]
 
 

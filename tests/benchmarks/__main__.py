@@ -20,6 +20,7 @@ NAMES = (
     "planning",
     "fit",
     "coverage",
+    "rolling",
     "checks",
     "schedule_laws",
     "known_answers",
