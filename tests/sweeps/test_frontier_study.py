@@ -36,7 +36,7 @@ def test_every_part_is_measured_and_every_number_states_its_worth(study: tuple[P
     result = study[1]
     approaches = {f["approach"] for f in result["parts"]["decoder"]["detail"]["decoder"]["frontier"]["frontiers"]}
     assert approaches == {"envelope", "isoflop", "parametric", "porian", "vpnls"}
-    counts = {f["count"] for f in result["parts"]["encoder"]["detail"]["bytes"]["frontier"]["frontiers"]}
+    counts = {f["count"] for f in result["parts"]["encoder-bytes"]["detail"]["bytes"]["frontier"]["frontiers"]}
     assert counts == set(COUNTS)
 
 
