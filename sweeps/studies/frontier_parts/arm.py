@@ -107,17 +107,6 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
     )
 
 
-def together(findings: Sequence[Finding]) -> Finding:
-    """Several arms as one part's finding."""
-    return Finding(
-        numbers=tuple(n for f in findings for n in f.numbers),
-        pictures=tuple(p for f in findings for p in f.pictures),
-        tables=tuple(t for f in findings for t in f.tables),
-        says=tuple(s for f in findings for s in f.says),
-        detail={k: v for f in findings for k, v in f.detail.items()},
-    )
-
-
 def command(where: str, approach: str, count: str = COUNT, cost: str = COST) -> str:
     """The command line that makes a frontier again."""
     return f'scaling frontier store --where "{where}" --approach {approach} --count {count} --cost {cost}'
