@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeps.studies.frontier_parts.arm import Arm, measure
 from sweeps.studies.part import Finding, Part, Scope
 
-ARM = Arm("bytes", "Encoder, bytes", "encoder-bytes")
+ARM = Arm("bytes", "Encoder, bytes", "encoder-bytes", grids=("encoder-bytes-tuning",))
 
 
 class EncoderBytes(Part):
@@ -21,7 +21,7 @@ class EncoderBytes(Part):
     sweeps = ARM.sweeps
     limits = (
         "Three budgets, a factor of 6.3 apart in all.",
-        "Rate and batch were tuned at one budget, on a coarser grid (`results/LOG.md`).",
+        "Rate and batch were tuned at the least budget, at two sizes; above it they follow the recipe.",
         "The two encoders differ in tokenizer, unit and the rule of rates at once: their difference is that of all.",
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from sweeps.studies.frontier_parts.arm import Arm
 from sweeps.studies.frontier_parts.decoder import ARM as DECODER
 from sweeps.studies.frontier_parts.encoder import ARM as WORDS
+from sweeps.studies.frontier_parts.encoder_bytes import ARM as BYTES
 from sweeps.studies.kaplan_parts.rates import cells_of_budgets, optima
 from sweeps.studies.part import CONVERGED, COST, COUNT, Finding, Number, Part, Picture, Scope, of_fit, show
 
@@ -97,6 +98,20 @@ class EncoderTuning(Tuning):
     )
 
 
+class BytesTuning(Tuning):
+    """That of masked bytes, trained before their frontier."""
+
+    arm = BYTES
+    name = "encoder-bytes-tuning"
+    title = "Learning rate and batch of the encoder on bytes"
+    design = (
+        "Two sizes of masked bytes, on either side of the centre at the least budget of their frontier: rate × batch"
+        " about the recipe's, the rate following each batch by its square root."
+    )
+    sweeps = arm.grids
+    limits = EncoderTuning.limits
+
+
 def _picture(scope: Scope, arm: Arm, sweep: str) -> Picture:
     """Loss over rate and batch at the budget of one sweep, a panel a size."""
     from analysis.figures.rates import plot_rates
@@ -150,4 +165,4 @@ def _gaps(gaps: TuningGaps, where: str, level: float) -> list[Number]:
     return numbers
 
 
-PARTS = (DecoderTuning(), EncoderTuning())
+PARTS = (DecoderTuning(), EncoderTuning(), BytesTuning())
