@@ -27,7 +27,8 @@ class Encoder(Part):
     limits = (
         "A seventh of the tokens bear loss, so that a run of the same cost is noisier and less of it is learning; the"
         " lowest budgets are near where masked models begin to learn at all.",
-        "Rate and batch were tuned at the least budget, at two sizes; above it they follow the rule.",
+        "Rate and batch were tuned at two sizes of the least budget and tried at one of the next; above they follow the"
+        " rule.",
         "Budgets span a factor of 16: nothing is claimed of the exponents beyond their intervals.",
     )
 
