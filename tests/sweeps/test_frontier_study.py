@@ -88,17 +88,22 @@ def test_a_second_call_trains_and_registers_nothing(study: tuple[Path, dict[str,
 def test_forecasts_that_hang_on_the_form_are_counted_apart() -> None:
     """By whether the pure power law's guess lies in the law's interval, whatever came; without a guess, in neither."""
 
-    def line(flops: float, guess: float | None, *, inside: bool) -> Any:
+    def line(flops: float, guess: float | None, inside: bool | None) -> Any:
         baselines = {} if guess is None else {"power_law": guess}
         entry = SimpleNamespace(baselines=baselines, predicted=SimpleNamespace(loss=SimpleNamespace(ci=(1.0, 1.2))))
-        outcome = SimpleNamespace(entry=entry, score=SimpleNamespace(inside=inside))
-        return SimpleNamespace(target=SimpleNamespace(flops=flops, outcome=outcome))
+        score = None if inside is None else SimpleNamespace(inside=inside)
+        return SimpleNamespace(target=SimpleNamespace(flops=flops, outcome=SimpleNamespace(entry=entry, score=score)))
 
-    lines = [line(1e12, 1.1, inside=True), line(2e12, 0.9, inside=False), line(4e12, 0.8, inside=True)]
-    (text,) = _parted(DECODER, [*lines, line(8e12, None, inside=False)])
+    lines = [line(1e12, 1.1, True), line(2e12, 0.9, False), line(4e12, 0.8, True)]
+    unknown = SimpleNamespace(target=SimpleNamespace(flops=1.6e13, outcome=None))
+    (text,) = _parted(DECODER, [*lines, line(8e12, None, False), unknown])
     assert text.startswith("Decoder: at 2e12, 4e12 FLOPs")
-    assert "Of these forecasts 1 of 2 missed; 0 of 1 of the others did." in text
+    assert "Of these forecasts 1 of 2 missed; of the others 0 of 1 missed." in text
     assert _parted(DECODER, lines[:1]) == []
+    assert (
+        "Of these forecasts none is trained yet; of the others 0 of 1 missed."
+        in _parted(DECODER, [lines[0], line(8e12, 0.9, None)])[0]
+    )
 
 
 @pytest.mark.parametrize("scale", get_study("frontier").scales)

@@ -74,6 +74,8 @@ class Predictions(Part):
         " and so many inside their intervals is no coverage. How often the intervals cover is measured on simulated"
         " sweeps (`results/benchmarks/coverage.md`).",
         "The loss is flat in N near the optimum: a good prediction of the loss says little of the predicted N*.",
+        "Whether law and pure power law part was looked at after the decoder's misses were seen, before the encoder's"
+        " forecasts were made.",
         "The error of held-out text is shared by all runs and is in no interval; nor is what a wrong form of the law"
         " does far beyond the budgets that were fitted.",
     )
@@ -192,7 +194,7 @@ def _sentences(arm: Arm, lines: Sequence[Line]) -> list[str]:
             )
         if outcome.made_after_training:
             text.append(f"{arm.label}: {show(line.target.flops)} FLOPs: {'; '.join(outcome.reasons)}.")
-    text += _parted(arm, scored)
+    text += _parted(arm, lines)
     text += [f"{arm.label}: {show(t.flops)} FLOPs is not predicted: {t.reason}." for t in without]
     waiting = [show(line.target.flops) for line in lines if line.target.state in ("registered", "to come")]
     if waiting:
@@ -200,29 +202,29 @@ def _sentences(arm: Arm, lines: Sequence[Line]) -> list[str]:
     return text
 
 
-def _parted(arm: Arm, scored: Sequence[Line]) -> list[str]:
+def _parted(arm: Arm, lines: Sequence[Line]) -> list[str]:
     """Where law and pure power law parted before anything was trained, and how many of those forecasts missed."""
-    parted: list[Line] = []
+    apart: list[Line] = []
     together: list[Line] = []
-    for line in scored:
-        assert line.target.outcome is not None
+    for line in lines:
+        if line.target.outcome is None:
+            continue
         entry = line.target.outcome.entry
         guess, (lo, hi) = entry.baselines.get("power_law"), entry.predicted.loss.ci
-        if guess is None or lo is None or hi is None:
-            continue
-        (together if lo <= guess <= hi else parted).append(line)
-    if not parted:
+        if guess is not None and lo is not None and hi is not None:
+            (together if lo <= guess <= hi else apart).append(line)
+    if not apart:
         return []
 
-    def missed(lines: Sequence[Line]) -> str:
-        return f"{sum(not line.target.outcome.score.inside for line in lines)} of {len(lines)}"  # type: ignore[union-attr]
+    def missed(some: Sequence[Line]) -> str:
+        scores = [o.score for o in (line.target.outcome for line in some) if o is not None and o.score is not None]
+        return f"{sum(not s.inside for s in scores)} of {len(scores)} missed" if scores else "none is trained yet"
 
-    at = ", ".join(show(line.target.flops) for line in parted)
-    others = f"; {missed(together)} of the others did" if together else ""
+    at = ", ".join(show(line.target.flops) for line in apart)
+    others = f"; of the others {missed(together)}" if together else ""
     return [
         f"{arm.label}: at {at} FLOPs the pure power law's guess lay outside the law's interval when both were"
-        f" registered: there the form of the law decided. Of these forecasts {missed(parted)} missed{others}. (Looked"
-        " for after the decoder's misses were seen.)"
+        f" registered: there the form of the law decides. Of these forecasts {missed(apart)}{others}."
     ]
 
 
