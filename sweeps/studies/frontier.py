@@ -35,19 +35,14 @@ class Frontier(PartsStudy):
     def train(self, part: Part, sweeps: Mapping[str, Sweep], options: Options, seconds: float | None) -> bool:
         """See `PartsStudy.train`; families are trained rung by rung, with forecasts between."""
         from sweeps.studies.frontier_parts.predictions import ARMS
-        from sweeps.studies.frontier_parts.rolling import Clock, Family, train, train_beyond
+        from sweeps.studies.frontier_parts.rolling import Family, train, train_beyond
 
         families = {a.main: Family.of(options.out, a.main, a.repeats, options.scale) for a in ARMS}
-        clock = Clock(seconds)
         if part.name == "predictions":
             return train_beyond(list(families.values()), options, seconds)
         if part.name in families:
-            family = families[part.name]
-            if not train(family, options, seconds):
-                return False
-            own = {family.main.name, *(s.name for s in family.repeats)}
-            sweeps = {name: s for name, s in sweeps.items() if s.name not in own}
-        return super().train(part, sweeps, options, clock.left) if sweeps else True
+            return train(families[part.name], options, seconds)
+        return super().train(part, sweeps, options, seconds)
 
     def _results(self, options: Options, store: Path, runs: dict[str, RunsOf]) -> dict[str, Any]:
         """See `PartsStudy`; complete where every forecast has met its runs as well."""

@@ -107,11 +107,12 @@ def forecasts(sweep: Sweep) -> Iterator[Forecast]:
     observed = sweep.best()
     for k in range(FEWEST, len(sweep.budgets)):
         last = sweep.budgets[k - 1]
+        fitted = sweep.below(last)
         for j in range(k, len(sweep.budgets)):
             factor = sweep.budgets[j] / last
             if factor > BANDS[-1]:
                 break
-            made: Prediction = predict(**sweep.below(last), flops=sweep.budgets[j], bootstrap=DRAWS)
+            made: Prediction = predict(**fitted, flops=sweep.budgets[j], bootstrap=DRAWS)
             if made.loss.known and {"power_law", "last_two"} <= set(made.baselines):
                 guesses = made.baselines
                 yield Forecast(

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from analysis.hyperparameters import HyperparameterFit
 
 CALL = "analysis.fit_hyperparameters(rows, lr='params_tokens', batch='tokens')"
+ONE_SEED = (
+    "One seed a setting: the surface's residuals are the noise, and optima of flat surfaces are known to a factor."
+)
+HELD = "Warmup, β2, weight decay and shape stay the recipe's."
 GAPS = "analysis.checks.tuning.tuning_gaps(Subject(rows), used=recipe)"
 
 
@@ -71,11 +75,11 @@ class DecoderTuning(Tuning):
     )
     sweeps = arm.grids
     limits = (
-        "One seed a setting: the surface's residuals are the noise, and optima of flat surfaces are known to a factor.",
+        ONE_SEED,
         "Seven cells, two budgets: the laws are descriptions of this range, and N and D are told apart by the two cells"
         " of the larger budget alone.",
         "No batch is smaller than one window: where the best batch is the least there is, the optimum is not interior.",
-        "Warmup, β2, weight decay and shape stay the recipe's.",
+        HELD,
     )
 
 
@@ -92,9 +96,9 @@ class EncoderTuning(Tuning):
     )
     sweeps = arm.grids
     limits = (
-        "One seed a setting: the surface's residuals are the noise, and optima of flat surfaces are known to a factor.",
+        ONE_SEED,
         "One budget: size and tokens move against each other, so that how rate and batch move with each is not told.",
-        "Warmup, β2, weight decay and shape stay the recipe's.",
+        HELD,
     )
 
 
