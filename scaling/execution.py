@@ -35,6 +35,11 @@ NATIVE_ATTENTION_UP_TO = 1024
 COMPILE_SECONDS = 12.0
 """Cold compilation of one shape on one core, training and evaluation graphs: 6 to 11 s, 19 at worst, in a toy study."""
 
+OWN_BF16_RATIO = 1.2
+"""Seconds of a bf16 product over those of a float32 one up to which bf16 counts as the processor's own."""
+EMULATED_RATIO = 2.5
+"""The ratio from which it is emulated beyond doubt, so that what another machine chose is chosen anew."""
+
 MEDIUM_TOLERANCE = 1e-5
 """Largest relative error at which 'medium' matrix products still count as float32."""
 
@@ -153,19 +158,41 @@ def _cpu_matmul_precision() -> Literal["medium", "highest"]:
     return "medium" if float(error) < MEDIUM_TOLERANCE else "highest"
 
 
+def unsuited(trial: Trial, execution: Execution) -> str | None:
+    """Why this machine should not run a trial as another one chose; None: it may."""
+    import torch
+
+    cuda, built_in = torch.cuda.is_available(), trial.trainer is None
+    if execution.device == "cuda" and not cuda:
+        return "fixed for a GPU, and none is here"
+    if execution.device == "cpu" and cuda:
+        return "fixed for a CPU, and a GPU is here"
+    emulated = execution.device == "cpu" and execution.compute is None and trial.precision == "bf16"
+    if built_in and emulated and bf16_seconds_ratio() > EMULATED_RATIO:
+        return "fixed for bf16 products, which this processor emulates at a fraction of float32's speed"
+    built = execution.compiled or "native" in (execution.attention, execution.loss)
+    if built_in and built and can_compile() is not None:
+        return "fixed for compiled code, and no C++ compiler with Python's headers is here"
+    return None
+
+
 def substitute(precision: str, cuda: bool) -> Literal["fp32"] | None:
     """What a trial's products are made in here where its own precision would be emulated; None: its precision."""
     return "fp32" if precision == "bf16" and not cuda and not multiplies_bf16() else None
 
 
-@functools.cache
 def multiplies_bf16() -> bool:
     """Whether this processor's own bf16 products are no slower than float32's.
 
     Where it has none (any x86 without AVX-512 BF16 or AMX) they are emulated, and a step takes three to eight times as
-    long (results/benchmarks/dtypes.md). Measured, since no list of instruction sets is complete; either answer is right
-    where the two are near each other.
+    long (results/benchmarks/dtypes.md). Either answer is right where the two are near each other.
     """
+    return bf16_seconds_ratio() <= OWN_BF16_RATIO
+
+
+@functools.cache
+def bf16_seconds_ratio() -> float:
+    """Seconds of a small bf16 product over those of a float32 one; measured, as no list of instructions is complete."""
     import torch
 
     threads = torch.get_num_threads()
@@ -181,7 +208,7 @@ def multiplies_bf16() -> bool:
                 best[dtype] = min(best[dtype], time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
-    return best[torch.bfloat16] <= 1.2 * best[torch.float32]
+    return best[torch.bfloat16] / best[torch.float32]
 
 
 def keep_freed_memory() -> None:

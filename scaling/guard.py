@@ -28,6 +28,8 @@ FLOOR_SECONDS = 600.0
 """Compiling, preparing a corpus and a busy machine fit into this; SCALING_HANG_SECONDS sets another."""
 FACTOR = 20.0
 GRACE_SECONDS = 10.0
+OUT_OF_MEMORY = "out of memory"
+"""Begins the reason for which an execution was left to another with less memory."""
 HELDOUT_TOKENS = {"full": 1 << 20, "nested": 1 << 18}
 """At most so many tokens are scored at the end, one byte a token."""
 
@@ -104,12 +106,13 @@ def with_less_memory(group: Sequence[Planned], store: Store, error: BaseExceptio
     for planned in group:
         trial, before = planned.trial, planned.execution
         windows = before.micro_batch_tokens // trial.architecture.seq_len
-        if windows <= trial.objective.scored_together or store.execution_changes(planned.run_id):
+        halved = any(c["left_because"].startswith(OUT_OF_MEMORY) for c in store.execution_changes(planned.run_id)[-1:])
+        if windows <= trial.objective.scored_together or halved:
             return {}
         smaller = micro_batch(trial, windows // 2 * trial.architecture.seq_len)
         execution = before.model_copy(update={"micro_batch_tokens": smaller})
         found[planned.run_id] = planned.model_copy(update={"execution": execution})
     for planned in group:
         after = found[planned.run_id].execution
-        store.change_execution(planned.run_id, planned.execution, after, f"out of memory: {type(error).__name__}")
+        store.change_execution(planned.run_id, planned.execution, after, f"{OUT_OF_MEMORY}: {type(error).__name__}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,19 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from scaling.cost import trial_flops
 from scaling.errors import CorpusError, InputError
-from scaling.job import Execution, Job, Planned
+from scaling.job import Job, Planned
 from scaling.provenance import cores
 from scaling.store import Store
 from scaling.trainer import resolve
-from scaling.trial import Trial
 from sweeps.ahead import CompileAhead
 from sweeps.definition import Sweep, load_sweep
 from sweeps.drain import Drain
+from sweeps.executions import ExecutionChooser, fix_executions
 from sweeps.expand import Wanted, expand
-from sweeps.packs import MAX_PACK, packable, shape_of, sizes
-from sweeps.plan import Plan, graph_shape, jobs, plan, to_planned
+from sweeps.plan import Plan, jobs, plan, to_planned
 from sweeps.plan_checks import LEAST_RATES, edges_of
 from sweeps.progress import SweepProgress
 
@@ -259,7 +258,12 @@ def run_sweeps(
             raise InputError(
                 f"--gpus-per-trial {gpus_per_trial:g}: the built-in trainer uses one GPU; give 1 or less, or a trainer"
             )
-        planned = _planned(prepared, store, done, compile_trials, gpus_per_trial, pack)
+        planned = fix_executions(
+            _planned(prepared, store, done, compile_trials, gpus_per_trial, pack),
+            store,
+            runs_here=address is None,
+            say=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr, flush=True),
+        )
         launched = jobs(planned)[: limit or None]
         if seconds is not None:
             seconds -= time.monotonic() - started
@@ -286,52 +290,14 @@ def _planned(
     gpus_per_trial: float,
     pack: int | None,
 ) -> list[Planned]:
-    """What is missing, each trial with the execution it had before or the one chosen now."""
+    """What is missing, each trial with the execution chosen for it now."""
     found: dict[str, Planned] = {}
     for ready in prepared:
         left = [w for w in ready.wanted if w.trial.run_id(ready.digest) not in done]
         chooser = ExecutionChooser([w.trial for w in left], ready.vocab_size, compile_trials, gpus_per_trial, pack)
         for item in to_planned(left, ready.digest, ready.vocab_size, ready.sweep.name, chooser, ready.sweep.keep):
-            fixed = store.execution(item.run_id) or store.fix_execution(item.run_id, item.execution)
-            found.setdefault(item.run_id, item.model_copy(update={"execution": fixed}))
+            found.setdefault(item.run_id, item)
     return list(found.values())
-
-
-class ExecutionChooser:
-    """Chooses executions for trials launched together: a shape is compiled where its trials together repay it."""
-
-    def __init__(
-        self,
-        trials: Sequence[Trial],
-        vocab_size: int,
-        compile_trials: bool | None = None,
-        gpus_per_trial: float = 0.0,
-        pack: int | None = None,
-    ) -> None:
-        self.compile_trials, self.gpus_per_trial = compile_trials, gpus_per_trial
-        self.pack, self._trials = pack, list(trials)
-        self._members: dict[Any, int] | None = None
-        self._flops: dict[Any, float] = defaultdict(float)
-        for trial in trials:
-            self._flops[graph_shape(trial)] += sum(trial_flops(trial, vocab_size).values())
-
-    def __call__(self, trial: Trial, vocab_size: int) -> Execution:
-        """The execution of one of the trials."""
-        from scaling.execution import choose_execution
-
-        own = sum(trial_flops(trial, vocab_size).values())
-        share = self._flops[graph_shape(trial)] / own
-        # Whether the user's own code compiles anything is its own affair.
-        compiled = self.compile_trials if trial.trainer is None else False
-        chosen = choose_execution(trial, vocab_size, compile_trials=compiled, share=share)
-        if chosen.device == "cuda" and 0 < self.gpus_per_trial < 1:
-            chosen = chosen.model_copy(update={"memory_fraction": self.gpus_per_trial})
-        largest = self.pack or (MAX_PACK if chosen.device == "cuda" else 1)
-        if largest == 1 or not packable(trial, vocab_size):
-            return chosen
-        if self._members is None:
-            self._members = sizes(self._trials, vocab_size, largest)
-        return chosen.model_copy(update={"pack": self._members[shape_of(trial)]})
 
 
 def _launch(

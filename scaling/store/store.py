@@ -336,6 +336,10 @@ class Store(Reader):
                     self._seen[f"{checkpoints.folder(run_id)}/{number:08d}.json"] = str(error)
         return None
 
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Whether something that a run, or a lineage's trunk, could go on from is kept."""
+        return bool(checkpoints.numbers(self.root, run_id))
+
     def drop_checkpoint(self, run_id: str) -> None:
         """Removes a run's checkpoints but for its final weights. Raises StoreError."""
         self._need_write()

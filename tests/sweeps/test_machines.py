@@ -15,8 +15,9 @@ from scaling.errors import InputError
 from scaling.job import Execution
 from scaling.store import Store
 from sweeps.calibration import Calibration, save
+from sweeps.executions import ExecutionChooser
 from sweeps.progress import SweepProgress
-from sweeps.run import ExecutionChooser, Outcome, _ceiling, check_gpus, prepare_sweep, run_sweep
+from sweeps.run import Outcome, _ceiling, check_gpus, prepare_sweep, run_sweep
 
 SWEEP = """\
 name: tiny
@@ -77,7 +78,7 @@ def test_a_share_of_a_gpu_is_recorded_as_its_share_of_memory(sweep: Path, monkey
     trial = ready.wanted[0].trial
     for device, expected in (("cuda", 0.25), ("cpu", None)):
         chosen = Execution(device=device)  # type: ignore[arg-type]
-        monkeypatch.setattr("scaling.execution.choose_execution", lambda *a, found=chosen, **k: found)
+        monkeypatch.setattr("sweeps.executions.choose_execution", lambda *a, found=chosen, **k: found)
         assert ExecutionChooser([trial], 256, None, 0.25)(trial, 256).memory_fraction == expected
         assert ExecutionChooser([trial], 256, None, 1.0)(trial, 256).memory_fraction is None
 

@@ -8,9 +8,10 @@ import pytest
 
 from scaling.store import Store
 from sweeps.definition import Sweep, load_sweep
+from sweeps.executions import ExecutionChooser
 from sweeps.packs import packable, sizes
 from sweeps.plan import jobs, to_planned
-from sweeps.run import ExecutionChooser, prepare_sweep, run_sweep
+from sweeps.run import prepare_sweep, run_sweep
 
 SWEEP = """\
 name: packs

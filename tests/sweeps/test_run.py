@@ -18,8 +18,9 @@ from fault_world import survivors, wait_for
 from scaling.errors import CorpusError, SweepError
 from scaling.job import Job
 from scaling.store import Store
+from sweeps.executions import ExecutionChooser
 from sweeps.progress import SweepProgress, duration
-from sweeps.run import ExecutionChooser, Outcome, prepare_sweep, run_sweep, run_sweeps
+from sweeps.run import Outcome, prepare_sweep, run_sweep, run_sweeps
 
 SWEEP = """\
 name: tiny
