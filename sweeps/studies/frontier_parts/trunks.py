@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from analysis.trunks import Saving
 
 CALL = "analysis.trunks.saving(trunk_fit, separate_fit, …)"
+AXIS = {
+    "alpha": "alpha",
+    "beta": "beta",
+    "a": "a",
+    "log_loss": "log loss of the largest size at twice the longest horizon",
+}
 WORDS = {
     "alpha": "alpha",
     "beta": "beta",
@@ -44,6 +50,7 @@ class Trunks(Part):
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
+        from analysis.figures.trunks import plot_trunks
         from analysis.trunks import saving
 
         fits, rows = {}, {}
@@ -77,8 +84,11 @@ class Trunks(Part):
         for name, words in (("trunks", "trunks"), ("matched", "separate runs")):
             wanted = {p: (f"{name}_{p}", f"{p}, {words}") for p in fits[name].params}
             numbers += of_fit(fits[name], wanted, scope.where(name))
+        caption = "Losses of either design with its law, and the FLOPs of trunks for the same interval."
+        pairs = ((one, fits["trunks"]), (other, fits["matched"]))
         return Finding(
             numbers=tuple(numbers),
+            pictures=(scope.draw("trunks", caption, lambda: plot_trunks(found, *pairs, AXIS, count=COUNT)),),
             tables=(_widths(found),),
             says=tuple(_sentences(found)),
             detail={"saving": found, "cost": found.cost, "at": at},
