@@ -128,10 +128,7 @@ class Plan:
 
         Times hold for as many trials at once as were measured; more workers than cores share the cores.
         """
-        free = [0.0] * max(1, workers)
-        for seconds in sorted((row.seconds for row in self.left), reverse=True):
-            heapq.heapreplace(free, free[0] + seconds)
-        return max(free)
+        return wall_seconds([row.seconds for row in self.left], workers)
 
     def to_json(self, workers: int = 1) -> dict[str, Any]:
         """The plan as plain data.
@@ -166,6 +163,14 @@ class Plan:
             "notices": list(self.notices),
             "trials": [asdict(row) for row in self.rows],
         }
+
+
+def wall_seconds(seconds: Iterable[float], workers: int) -> float:
+    """Seconds until the last of some trials ends, longest first on `workers` workers."""
+    free = [0.0] * max(1, workers)
+    for longest in sorted(seconds, reverse=True):
+        heapq.heapreplace(free, free[0] + longest)
+    return max(free)
 
 
 def plan(

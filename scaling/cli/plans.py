@@ -1,9 +1,11 @@
-"""The command plan: what a sweep will cost, what is done, and what it can resolve."""
+"""What a sweep will cost, what is done and what it can resolve (the command plan); what a study has left to train."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +80,45 @@ def plan(
         print("\nwhat it can resolve:")
         for line in resolves.lines:
             print(f"  {line}")
+
+
+def print_study_plan(
+    name: str, scale: str, target: Path, parts: Sequence[str], workers: int | None, json: bool
+) -> None:
+    """Prints what a study has left to train."""
+    from sweeps.studies import plan as plan_of
+
+    with out.stdout_to_stderr():
+        found = plan_of(
+            name, scale, target, workers=workers, parts=parts, calibrate=_when_to_calibrate(None), say=out.note
+        )
+    if json:
+        out.print_json(found.to_json())
+        return
+    at_once = f"{found.workers} worker{'s' * (found.workers > 1)}"
+    print(f"{name} at {scale} scale: {target}")
+    print(
+        f"{out.number(found.flops_left)} FLOPs left;"
+        f" {'about ' * math.isfinite(found.seconds_left)}{out.duration(found.seconds_left)} on {at_once}"
+        f"{'' if found.measured else ' (by rates of another machine)'}"
+    )
+    print()
+    out.print_table(
+        ["part", "runs", "done", "to be chosen", "FLOPs left", "time"],
+        [
+            [
+                p.part,
+                out.number(p.runs),
+                out.number(p.done),
+                out.number(len(p.later)),
+                out.number(p.flops_left),
+                out.duration(p.seconds_left),
+            ]
+            for p in found.parts
+        ],
+        left=("part",),
+    )
+    print("\nto be chosen: runs whose size a forecast has yet to choose; a run that two parts need counts in the first")
 
 
 def _when_to_calibrate(wanted: bool | None) -> str:

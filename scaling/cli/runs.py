@@ -9,6 +9,8 @@ import typer
 
 from scaling.cli import options as o
 from scaling.cli import output as out
+from scaling.cli.plans import print_study_plan
+from scaling.errors import InputError
 from scaling.provenance import cores as cores
 
 
@@ -163,6 +165,9 @@ def reproduce(
     page: Annotated[
         bool, typer.Option("--page", help="Train nothing: make the page of the runs that are there.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Train nothing: show what is left, its FLOPs and its time, by part.")
+    ] = False,
     workers: o.Workers = None,
     serial: o.Serial = False,
     quiet: o.Quiet = False,
@@ -175,6 +180,11 @@ def reproduce(
     from sweeps.studies import reproduce as reproduce_study
 
     target = Path(folder) if folder else Path("results") / f"{name}-{scale}"
+    if plan:
+        if page or within is not None:
+            raise InputError("--plan trains nothing and makes no page; leave --page and --for out")
+        print_study_plan(name, scale, target, part or (), workers, json)
+        return 0
     seconds = out.seconds_of(within, "--for") if within is not None else None
     with out.stdout_to_stderr():
         found = reproduce_study(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import InputError
 from sweeps.studies.base import Options, Study
 
-__all__ = ["Options", "Study", "get_study", "list_studies", "reproduce"]
+if TYPE_CHECKING:
+    from sweeps.studies.planning import StudyPlan
+
+__all__ = ["Options", "Study", "get_study", "list_studies", "plan", "reproduce"]
 
 
 def _studies() -> dict[str, Study]:
@@ -62,11 +65,7 @@ def reproduce(
         InputError: no such study, scale or part; a study without parts, or parts named, where nothing is trained.
         Interrupted: on a signal; call again to go on.
     """
-    study = get_study(name)
-    if scale not in study.scales:
-        raise InputError(f"study {name} has no scale {scale!r}; it has {', '.join(study.scales)}")
-    if parts and not study.parts:
-        raise InputError(f"study {name} has no parts; leave part out")
+    study = _study_of(name, scale, parts)
     if not train and not study.parts:
         raise InputError(f"study {name} has no parts, so its page needs all its runs; leave page out")
     if not train and (parts or seconds is not None):
@@ -74,3 +73,36 @@ def reproduce(
     folder = out or Path("results") / f"{name}-{scale}"
     options = Options(scale, folder, workers, serial, quiet, seconds, tuple(parts), train)
     return study.reproduce(options)
+
+
+def plan(
+    name: str,
+    scale: str = "toy",
+    out: Path | None = None,
+    *,
+    workers: int | None = None,
+    parts: Sequence[str] = (),
+    calibrate: str = "never",
+    say: Callable[[str], None] = lambda text: None,
+) -> StudyPlan:
+    """What `reproduce` would train of a study, its FLOPs and time; trains nothing and writes nothing to `out`.
+
+    `calibrate` and `say` are those of `sweeps.run.plan_sweep`.
+
+    Raises:
+        InputError: no such study, scale or part; parts of a study without parts.
+    """
+    from sweeps.studies.planning import plan_study
+
+    study = _study_of(name, scale, parts)
+    options = Options(scale, out or Path("results") / f"{name}-{scale}", workers, parts=tuple(parts))
+    return plan_study(study, options, calibrate=calibrate, say=say)
+
+
+def _study_of(name: str, scale: str, parts: Sequence[str]) -> Study:
+    study = get_study(name)
+    if scale not in study.scales:
+        raise InputError(f"study {name} has no scale {scale!r}; it has {', '.join(study.scales)}")
+    if parts and not study.parts:
+        raise InputError(f"study {name} has no parts; leave part out")
+    return study

@@ -43,6 +43,16 @@ class Options:
             print(text, flush=True)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of a study, or what stands for one, in the order of training."""
+
+    part: str
+    sweeps: tuple[Sweep, ...]
+    later: tuple[float, ...] = ()
+    """FLOPs of runs whose size a forecast has yet to choose."""
+
+
 class Study(ABC):
     """A published study: its sweeps, fits, figures and page."""
 
@@ -52,6 +62,10 @@ class Study(ABC):
     scales: ClassVar[tuple[str, ...]] = ("smoke", "toy", "full")
     parts: ClassVar[tuple[str, ...]] = ()
     """Parts that can be asked for by name; none of a study that is one whole."""
+
+    @abstractmethod
+    def ahead(self, options: Options, store: Path) -> list[Section]:
+        """What `reproduce` would train, in that order; sweep files that the folder lacks are put there."""
 
     @abstractmethod
     def reproduce(self, options: Options) -> dict[str, Any]:

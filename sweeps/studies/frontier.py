@@ -17,6 +17,7 @@ from sweeps.studies.parts import PartsStudy
 
 if TYPE_CHECKING:
     from sweeps.definition import Sweep
+    from sweeps.studies.frontier_parts.rolling import Family
     from sweeps.studies.parts import RunsOf
 
 
@@ -34,15 +35,26 @@ class Frontier(PartsStudy):
 
     def train(self, part: Part, sweeps: Mapping[str, Sweep], options: Options, seconds: float | None) -> bool:
         """See `PartsStudy.train`; families are trained rung by rung, with forecasts between."""
-        from sweeps.studies.frontier_parts.predictions import ARMS
-        from sweeps.studies.frontier_parts.rolling import Family, train, train_beyond
+        from sweeps.studies.frontier_parts.rolling import train, train_beyond
 
-        families = {a.main: Family.of(options.out, a.main, a.repeats, options.scale) for a in ARMS}
+        families = _families(options)
         if part.name == "predictions":
             return train_beyond(list(families.values()), options, seconds)
         if part.name in families:
             return train(families[part.name], options, seconds)
         return super().train(part, sweeps, options, seconds)
+
+    def foretold(self, part: Part, options: Options, store: Path) -> tuple[list[Sweep], tuple[float, ...]]:
+        """See `PartsStudy.foretold`: the targets of a family's rungs, and of all families those beyond."""
+        from sweeps.studies.frontier_parts.rolling import foretold
+
+        families = _families(options)
+        if part.name == "predictions":
+            wanted = [(f, f.beyond) for f in families.values()]
+        else:
+            wanted = [(f, f.targets[: -len(f.beyond)]) for n, f in families.items() if n == part.name]
+        found = [foretold(family, budgets, store) for family, budgets in wanted]
+        return [s for sweeps, _ in found for s in sweeps], tuple(c for _, later in found for c in later)
 
     def _results(self, options: Options, store: Path, runs: dict[str, RunsOf]) -> dict[str, Any]:
         """See `PartsStudy`; complete where every forecast has met its runs as well."""
@@ -50,6 +62,14 @@ class Frontier(PartsStudy):
 
         found = super()._results(options, store, runs)
         return {**found, "complete": found["complete"] and complete(found["parts"]["predictions"])}
+
+
+def _families(options: Options) -> dict[str, Family]:
+    """The families that are predicted, by their part."""
+    from sweeps.studies.frontier_parts.predictions import ARMS
+    from sweeps.studies.frontier_parts.rolling import Family
+
+    return {a.main: Family.of(options.out, a.main, a.repeats, options.scale) for a in ARMS}
 
 
 STUDY = Frontier()

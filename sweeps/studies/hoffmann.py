@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.accounting import COSTS, COUNTS
 from scaling.provenance import environment, version
 from scaling.store import Store, compact
-from sweeps.studies.base import Options, Study, launch
+from sweeps.studies.base import Options, Section, Study, launch
 
 if TYPE_CHECKING:
     from analysis.types import FrontierSet
@@ -50,6 +50,23 @@ class Hoffmann(Study):
     name = "hoffmann"
     summary = "compute-optimal frontier of a decoder and an encoder, predicted at 3x the budget and scored"
     source = "Hoffmann et al. 2022 (arXiv 2203.15556)"
+
+    def ahead(self, options: Options, store: Path) -> list[Section]:
+        """See `Study.ahead`: the sweeps of both families, then their targets."""
+        from sweeps.definition import load_sweep
+        from sweeps.studies.closed_loop import standing
+
+        families = _families(options)
+        chosen, later = [], []
+        for family in families:
+            flops = TARGET_FACTOR * family.top_budget
+            made = standing(store, family.sweep_file, flops) if store.exists() else None
+            if made is None:
+                later.append(flops)
+            else:
+                chosen.append(load_sweep(family.sweep_file, made.overrides))
+        sweeps = tuple(load_sweep(f.sweep_file) for f in families)
+        return [Section("sweeps", sweeps), Section("predictions", tuple(chosen), tuple(later))]
 
     def reproduce(self, options: Options) -> dict[str, Any]:
         """See `Study.reproduce`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from scaling.provenance import environment, version
 from scaling.store import Store, compact
 from sweeps.include import FIELD as INCLUDE
-from sweeps.studies.base import Options, Study, launch
+from sweeps.studies.base import Options, Section, Study, launch
 from sweeps.studies.part import LEVEL, Finding, Measured, Part, Scope, one_of
 
 if TYPE_CHECKING:
@@ -39,14 +39,32 @@ class PartsStudy(Study):
     compared: ClassVar[str]
     """Whose values stand beside ours."""
 
+    def ahead(self, options: Options, store: Path) -> list[Section]:
+        """See `Study.ahead`; the parts that `options.parts` chooses."""
+        sweeps, launches = self._chosen(options)
+        found = []
+        for part, names in launches:
+            foretold, later = self.foretold(part, options, store)
+            found.append(Section(part.name, (*(sweeps[n] for n in names), *foretold), later))
+        return found
+
+    def foretold(self, part: Part, options: Options, store: Path) -> tuple[list[Sweep], tuple[float, ...]]:
+        """The runs of a part that forecasts chose, and FLOPs of those that they have yet to choose."""
+        return [], ()
+
+    def _chosen(self, options: Options) -> tuple[dict[str, Sweep], list[tuple[Part, list[str]]]]:
+        """Every sweep by name, and what is to be trained."""
+        chosen = one_of(options.parts or self.parts, f"part of study {self.name}", self.parts)
+        sweeps = {name: _sweep(self.name, name, options) for part in self.members for name in part.sweeps}
+        return sweeps, _launches([p for p in self.members if options.train and p.name in chosen])
+
     def reproduce(self, options: Options) -> dict[str, Any]:
         """See `Study.reproduce`; `options.parts` chooses whose runs are made, the page has all of them."""
         started = time.monotonic()
-        chosen = one_of(options.parts or self.parts, f"part of study {self.name}", self.parts)
         options.out.mkdir(parents=True, exist_ok=True)
         store = options.out / "store"
-        sweeps = {name: _sweep(self.name, name, options) for part in self.members for name in part.sweeps}
-        for part, names in _launches([p for p in self.members if options.train and p.name in chosen]):
+        sweeps, launches = self._chosen(options)
+        for part, names in launches:
             left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
             if not self.train(part, {n: sweeps[n] for n in names}, options, left):
                 reason = "time ran out; call again to go on"

@@ -211,3 +211,19 @@ def test_json_is_alone_on_stdout_when_children_print(here: Path, monkeypatch: py
     found = call("reproduce", "hoffmann", "--scale", "smoke", "--out", "x", "--json")
     assert json.loads(found.out)["complete"] is True
     assert "python prints" in found.err
+
+
+def test_a_study_is_planned_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCALING_CALIBRATE", "0")
+    said = call("reproduce", "hoffmann", "--scale", "smoke", "--plan")
+    assert said.status == 0, said.err
+    assert "FLOPs left; about" in said.out
+    assert "predictions" in said.out
+    assert not (tmp_path / "results").exists()
+    found = call("reproduce", "hoffmann", "--scale", "smoke", "--plan", "--json").json
+    assert [p["part"] for p in found["parts"]] == ["sweeps", "predictions"]
+    assert found["flops_left"] == sum(p["flops_left"] for p in found["parts"])
+    refused = call("reproduce", "frontier", "--plan", "--page")
+    assert refused.status == 2
+    assert "leave --page and --for out" in refused.err

@@ -172,6 +172,16 @@ def train_beyond(families: Sequence[Family], options: Options, seconds: float | 
     return True
 
 
+def foretold(family: Family, budgets: Sequence[float], store: Path) -> tuple[list[Sweep], tuple[float, ...]]:
+    """The runs that forecasts for some budgets ask for, and FLOPs of those for which there is no forecast yet."""
+    if not store.exists():
+        return [], tuple(flops for flops in budgets for _ in SEEDS)
+    known = [t for t in targets(family, store) if t.flops in budgets]
+    made = [standing(store, family.file, t.flops, seeds=SEEDS) for t in known if t.outcome is not None]
+    later = tuple(t.flops for t in known if t.state == "to come" for _ in SEEDS)
+    return _targets(family, [m for m in made if m is not None]), later
+
+
 def foretell(family: Family, flops: float, options: Options) -> Forecast:
     """The forecast that stands for a budget, or a new one, registered; without one where the budget is trained."""
     store = options.out / "store"
