@@ -55,15 +55,15 @@ class PartsStudy(Study):
     def _chosen(self, options: Options) -> tuple[dict[str, Sweep], list[tuple[Part, list[str]]]]:
         """Every sweep by name, and what is to be trained."""
         chosen = one_of(options.parts or self.parts, f"part of study {self.name}", self.parts)
+        options.out.mkdir(parents=True, exist_ok=True)
         sweeps = {name: _sweep(self.name, name, options) for part in self.members for name in part.sweeps}
         return sweeps, _launches([p for p in self.members if options.train and p.name in chosen])
 
     def reproduce(self, options: Options) -> dict[str, Any]:
         """See `Study.reproduce`; `options.parts` chooses whose runs are made, the page has all of them."""
         started = time.monotonic()
-        options.out.mkdir(parents=True, exist_ok=True)
-        store = options.out / "store"
         sweeps, launches = self._chosen(options)
+        store = options.out / "store"
         for part, names in launches:
             left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
             if not self.train(part, {n: sweeps[n] for n in names}, options, left):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from figure_checks import check_nothing_is_cut
 from simulated_arms import ended, midway
 
 from analysis.figures.base import NotDrawable
@@ -45,16 +46,7 @@ def test_it_shows_what_was_measured_and_cuts_nothing(found: Protocols, width: fl
     for source, chain in PUBLISHED.items():
         beside = table[table.source == source].value.tolist()
         assert beside == [chain[name] for name in ORDER if name in chain]
-    renderer, page = made.figure.canvas.get_renderer(), made.figure.bbox
-    for axes in made.figure.axes:
-        box = axes.get_tightbbox(renderer)
-        assert box.x0 >= page.x0 - 1
-        assert box.x1 <= page.x1 + 1
-        assert box.y0 >= page.y0 - 1
-        assert box.y1 <= page.y1 + 1
-    for legend in made.figure.legends:
-        assert all(not legend.get_window_extent(renderer).overlaps(a.get_window_extent(renderer)) for a in
-                   made.figure.axes)  # fmt: skip
+    check_nothing_is_cut(made.figure)
 
 
 def test_arms_without_exponents_are_not_drawn() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import check_nothing_is_cut
 from sweeps_by_law import LAW, SURFACES
 
 from analysis import fit
@@ -52,17 +53,7 @@ def test_it_shows_runs_laws_and_shares_and_cuts_nothing(
     shares = made.table[made.table.element == "quantity"]
     assert shares.share.tolist() == [q.share.value for q in found.quantities]
     assert made.table.loc[made.table.element == "cost", "share"].tolist() == [found.cost]
-    renderer, page = made.figure.canvas.get_renderer(), made.figure.bbox
-    for axes in made.figure.axes:
-        box = axes.get_tightbbox(renderer)
-        assert box.x0 >= page.x0 - 1
-        assert box.x1 <= page.x1 + 1
-        assert box.y0 >= page.y0 - 1
-        assert box.y1 <= page.y1 + 1
-        assert all(
-            not legend.get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
-            for legend in made.figure.legends
-        )
+    check_nothing_is_cut(made.figure)
 
 
 def test_without_runs_there_is_no_figure(designs: list[tuple[pd.DataFrame, FitResult]], found: Saving) -> None:

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import pytest
+from law_world import install, law_sweep
 
 from scaling import ledger
 from scaling.store import Store
-from scaling.trainer import Task, Trained
 from sweeps.run import run_sweep
 from sweeps.studies.base import Options
 from sweeps.studies.frontier_parts import rolling
 from sweeps.studies.frontier_parts.rolling import TRAINED, Family, targets, train, train_beyond
 
-LAW = {"E": 0.7, "A": 60.0, "alpha": 0.42, "B": 600.0, "beta": 0.45}
-SIGMA = 0.002
-SWEEP = """\
-name: law
-architecture: {type: decoder, seq_len: 32}
-objective: causal
-corpus: {type: markov, order: 1, symbols: 8, n_documents: 512, document_length: 512}
-trainer: law_training:train
-heldout: nested
-repeat: true
-design:
-  type: isoflop
-  budgets: [1e12, 2.5e12, 6.3e12, 1.6e13]
-  sizes: {centre: {coefficient: 0.07, exponent: 0.5}, number: 5, ratio: 2}
-"""
 REPEATS = """\
 include: sweep-law.yaml
 name: law-seeds
@@ -45,22 +26,11 @@ design:
 """
 
 
-def law_loss(task: Task) -> float:
-    """The law at the run's size and tokens, with the noise of its seed."""
-    trial = task.trial
-    params = trial.objective.params(trial.architecture, task.vocab_size).non_embedding
-    mean = LAW["E"] + LAW["A"] * params ** -LAW["alpha"] + LAW["B"] * trial.tokens ** -LAW["beta"]
-    noise = np.random.default_rng([trial.seed, trial.steps, trial.architecture.d_model]).standard_normal()  # type: ignore[attr-defined]
-    return float(mean * math.exp(SIGMA * noise))
-
-
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     """A study's folder with one family, trained by the law."""
-    module = ModuleType("law_training")
-    module.train = lambda task: Trained(loss=law_loss(task), loss_se=0.001)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "law_training", module)
-    (tmp_path / "sweep-law.yaml").write_text(SWEEP)
+    install(monkeypatch)
+    (tmp_path / "sweep-law.yaml").write_text(law_sweep("[1e12, 2.5e12, 6.3e12, 1.6e13]", 5))
     (tmp_path / "sweep-law-seeds.yaml").write_text(REPEATS)
     return Options("smoke", tmp_path, serial=True, quiet=True)
 

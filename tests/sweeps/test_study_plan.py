@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from law_world import install, law_sweep
 
 from scaling.errors import InputError
-from scaling.trainer import Task, Trained
 from sweeps.definition import load_sweep
 from sweeps.run import run_sweep
 from sweeps.studies import get_study, list_studies, plan
 from sweeps.studies.base import Options, Section, Study
 from sweeps.studies.frontier_parts.rolling import Family, foretold, train
 from sweeps.studies.planning import PartPlan, plan_study
-
-SWEEP = """\
-name: law
-architecture: {type: decoder, seq_len: 32}
-objective: causal
-corpus: {type: markov, order: 1, symbols: 8, n_documents: 512, document_length: 512}
-trainer: law_training:train
-heldout: nested
-repeat: true
-design:
-  type: isoflop
-  budgets: [1e12, 2.5e12, 6.3e12]
-  sizes: {centre: {coefficient: 0.07, exponent: 0.5}, number: 3, ratio: 2}
-"""
-
-
-def law_loss(task: Task) -> float:
-    """Hoffmann's law, so that a forecast can be made of it."""
-    trial = task.trial
-    params = trial.objective.params(trial.architecture, task.vocab_size).non_embedding
-    return float(0.7 + 60.0 * params**-0.42 + 600.0 * trial.tokens**-0.45)
 
 
 class OneSweep(Study):
@@ -60,10 +37,8 @@ class OneSweep(Study):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study's folder with one sweep, trained by the law."""
-    module = ModuleType("law_training")
-    module.train = lambda task: Trained(loss=law_loss(task), loss_se=0.001)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "law_training", module)
-    (tmp_path / "sweep-law.yaml").write_text(SWEEP)
+    install(monkeypatch)
+    (tmp_path / "sweep-law.yaml").write_text(law_sweep("[1e12, 2.5e12, 6.3e12]", 3))
     return tmp_path
 
 
