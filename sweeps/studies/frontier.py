@@ -52,7 +52,7 @@ class Frontier(PartsStudy):
         if part.name == "predictions":
             wanted = [(f, f.beyond) for f in families.values()]
         else:
-            wanted = [(f, f.targets[: -len(f.beyond)]) for n, f in families.items() if n == part.name]
+            wanted = [(f, f.predicted) for n, f in families.items() if n == part.name]
         found = [foretold(family, budgets, store) for family, budgets in wanted]
         return [s for sweeps, _ in found for s in sweeps], tuple(c for _, later in found for c in later)
 
@@ -67,9 +67,8 @@ class Frontier(PartsStudy):
 def _families(options: Options) -> dict[str, Family]:
     """The families that are predicted, by their part."""
     from sweeps.studies.frontier_parts.predictions import ARMS
-    from sweeps.studies.frontier_parts.rolling import Family
 
-    return {a.main: Family.of(options.out, a.main, a.repeats, options.scale) for a in ARMS}
+    return {a.main: a.family_in(options.out, options.scale) for a in ARMS}
 
 
 STUDY = Frontier()

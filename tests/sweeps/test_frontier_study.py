@@ -20,7 +20,7 @@ from sweeps.studies import get_study, reproduce
 from sweeps.studies.base import Options
 from sweeps.studies.frontier_parts import PARTS
 from sweeps.studies.frontier_parts.decoder import ARM as DECODER
-from sweeps.studies.frontier_parts.predictions import _parted
+from sweeps.studies.frontier_parts.predictions import ARMS, _parted
 from sweeps.studies.parts import SWEEPS, _sweep
 
 
@@ -47,7 +47,9 @@ def test_forecasts_stand_before_their_runs_and_misses_are_told(study: tuple[Path
     store = Store.open(folder / "store")
     rows, part = store.rows().set_index("run_id"), result["parts"]["predictions"]
     lines = part["detail"]["targets"]
-    assert [(t["family"], t["flops"]) for t in lines] == [("decoder", 2.1e9), ("decoder", 3.15e9), ("encoder", 3.15e9)]
+    assert [(t["family"], t["flops"]) for t in lines] == [
+        ("decoder", 2.1e9), ("decoder", 3.15e9), ("decoder-one-depth", 3.15e9), ("encoder", 3.15e9),
+    ]  # fmt: skip
     entries = ledger.predictions(store)
     assert len(entries) == sum(t["state"] == "scored" for t in lines)
     for entry in entries:
@@ -132,13 +134,13 @@ def test_designs_can_answer_their_questions(scale: str) -> None:
     """Seeds repeat cells of the frontier, grids hold the recipe's own runs, trunks and separate runs share theirs."""
     trials = {n: [w.trial for w in expand(load_sweep(SWEEPS / f"frontier-{n}-{scale}.yaml"))]
               for part in PARTS for n in part.sweeps}  # fmt: skip
-    for family in ("decoder", "encoder"):
-        cells = {t.model_copy(update={"seed": 0}) for t in trials[family]}
-        repeats = [n for n in trials if n.startswith(family) and n.endswith("seeds")]
-        assert repeats
-        for name in repeats:
+    for arm in ARMS:
+        cells = {t.model_copy(update={"seed": 0}) for t in trials[arm.main]}
+        assert arm.repeats
+        for name in arm.repeats:
             assert {t.model_copy(update={"seed": 0}) for t in trials[name]} <= cells
             assert all(t.seed > 0 for t in trials[name])
+    assert {t.architecture.n_layer for t in trials["decoder-one-depth"]} == {3}
     rungs = set(trials["decoder"])
     assert len(rungs & set(trials["tuning"])) == 5
     assert len(rungs & set(trials["tuning-confirm"])) == 2

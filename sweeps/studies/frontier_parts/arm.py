@@ -26,6 +26,8 @@ from sweeps.studies.part import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from analysis.table import Runs
     from analysis.types import FitResult, Frontier, FrontierSet
 
@@ -59,6 +61,8 @@ class Arm:
     """Values to stand beside its numbers, by their names without the key."""
     grids: tuple[str, ...] = ()
     """Sweeps of rate and batch about its recipe."""
+    rungs: bool = True
+    """Whether its rungs are predicted before they are trained, or only the nearest target beyond them."""
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -67,7 +71,11 @@ class Arm:
 
     def family(self, scope: Scope) -> Family:
         """Its rungs, as the study's folder defines them."""
-        return Family.of(scope.folder, self.main, self.repeats, scope.scale)
+        return self.family_in(scope.folder, scope.scale)
+
+    def family_in(self, folder: Path, scale: str) -> Family:
+        """As `family`, of a folder and scale."""
+        return Family.of(folder, self.main, self.repeats, scale, rungs=self.rungs)
 
 
 def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:

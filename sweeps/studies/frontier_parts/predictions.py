@@ -12,6 +12,7 @@ import numpy as np
 from analysis.types import jsonable
 from sweeps.studies.frontier_parts.decoder import ARM as DECODER
 from sweeps.studies.frontier_parts.encoder import ARM as ENCODER
+from sweeps.studies.frontier_parts.one_depth import ARM as ONE_DEPTH
 from sweeps.studies.frontier_parts.rolling import SEEDS, Target, targets
 from sweeps.studies.part import COST, COUNT, Finding, Part, Picture, Scope, Table, show
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from analysis.replicates import Pooled
     from sweeps.studies.frontier_parts.arm import Arm
 
-ARMS = (DECODER, ENCODER)
+ARMS = (DECODER, ONE_DEPTH, ENCODER)
 BASELINES = {"power_law": "pure power law", "last_two": "line through the last two budgets"}
 HEADER = (
     "", "C", "fitted up to", "predicted loss", "observed ± se", "error", "inside?", "interval score",
@@ -67,7 +68,8 @@ class Predictions(Part):
         " two runs. The prediction goes into the store's ledger, which refuses a target that is trained already and"
         " chains its entries by digest; then rung and target are trained. The last two targets, 2.5 and 10 times the"
         " largest budget, are both predicted from all rungs. A rung that was trained before a forecast stood in the"
-        " ledger stays without."
+        " ledger stays without. The decoder of one depth shares its smaller sizes with the other, so that its rungs"
+        " were there before it was thought of: of it only the nearest target is predicted."
     )
     limits = (
         "Targets of one family rest on nested sets of runs, and the last two on the same fit: they are not independent,"

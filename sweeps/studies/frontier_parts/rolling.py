@@ -45,12 +45,17 @@ class Family:
     main: Sweep
     repeats: tuple[Sweep, ...] = ()
     factors: tuple[float, ...] = BEYOND["toy"]
+    """Targets beyond the sweep, on its largest budget."""
+    rungs: bool = True
+    """Whether its own rungs are predicted too."""
 
     @classmethod
-    def of(cls, folder: Path, name: str, repeats: Sequence[str] = (), scale: str = "toy") -> Family:
-        """From the sweep files in a study's folder."""
+    def of(
+        cls, folder: Path, name: str, repeats: Sequence[str] = (), scale: str = "toy", *, rungs: bool = True
+    ) -> Family:
+        """From the sweep files in a study's folder; without its own rungs, only the nearest target beyond them."""
         main, *others = (load_sweep(folder / f"sweep-{n}.yaml") for n in (name, *repeats))
-        return cls(name, main, tuple(others), BEYOND[scale])
+        return cls(name, main, tuple(others), BEYOND[scale] if rungs else BEYOND[scale][:1], rungs)
 
     @property
     def file(self) -> Path:
@@ -71,7 +76,12 @@ class Family:
     @property
     def targets(self) -> tuple[float, ...]:
         """Every budget that is predicted."""
-        return (*self.budgets[FIRST:], *self.beyond)
+        return (*self.predicted, *self.beyond)
+
+    @property
+    def predicted(self) -> tuple[float, ...]:
+        """The rungs that are predicted."""
+        return self.budgets[FIRST:] if self.rungs else ()
 
     def at(self, budget: float) -> list[Sweep]:
         """The sweeps cut down to one rung; those that do not reach it are left out."""
@@ -147,10 +157,10 @@ def train(family: Family, options: Options, seconds: float | None = None) -> boo
     clock = Clock(seconds)
     store = options.out / "store"
     Store.create(store)
-    for k, budget in enumerate(family.budgets):
+    for budget in family.budgets:
         if clock.over:
             return False
-        made = [foretell(family, budget, options)] if k >= FIRST else []
+        made = [foretell(family, budget, options)] if budget in family.predicted else []
         if not launch([*family.at(budget), *_targets(family, made)], options, clock.left):
             return False
     for flops in family.beyond:
