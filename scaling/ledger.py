@@ -138,6 +138,8 @@ class Match(NamedTuple):
     observed: pd.DataFrame
     made_after_training: bool
     reasons: tuple[str, ...]
+    fitted_runs: str
+    """What of the runs it was fitted on is no longer there as it was; empty where all are."""
 
 
 def register(store: Store, prediction: Prediction | Mapping[str, Any], *, now: datetime | None = None) -> str:
@@ -256,8 +258,22 @@ def match(store: Store) -> list[Match]:
                 reasons.append(f"run {run_id}: its provenance does not say when it began (started_at, UTC)")
             elif started <= registered:
                 reasons.append(f"run {run_id}: began {started.isoformat()}, before {prediction.registered_at}")
-        out.append(Match(prediction, observed, bool(reasons), tuple(reasons)))
+        out.append(Match(prediction, observed, bool(reasons), tuple(reasons), _changed(rows, prediction, registered)))
     return out
+
+
+def _changed(rows: pd.DataFrame, prediction: Prediction, registered: datetime) -> str:
+    """Runs are named by what was asked for, so one that was lost and trained again has its name and another loss."""
+    ids = prediction.fitted_on.run_ids
+    mine = rows[rows["run_id"].isin(ids)]
+    begun = [_started(p) for p in mine["provenance"]]
+    again = sum(b is not None and b > registered for b in begun)
+    parts = []
+    if again:
+        parts.append(f"{again} of the {len(ids)} runs it was fitted on were trained again after it was registered")
+    if len(ids) > len(mine):
+        parts.append(f"{len(ids) - len(mine)} of the {len(ids)} runs it was fitted on are not in the store")
+    return "; ".join(parts)
 
 
 def _started(provenance: str) -> datetime | None:

@@ -215,6 +215,8 @@ def score(store: o.StoreFolder, json: o.Json = False) -> None:
     for f in found:
         if f.made_after_training:
             out.note(f"warning: {f.entry.id}: no prediction, its runs began before it: {'; '.join(f.reasons)}")
+        if f.fitted_runs:
+            out.note(f"note: {f.entry.id}: {f.fitted_runs}; what was registered stands")
 
 
 def _score_cells(found: Any) -> list[str]:

@@ -190,10 +190,12 @@ class Outcome:
     observed: tuple[float, ...]
     observed_se: float
     score: Any | None
+    fitted_runs: str = ""
+    """What of the runs it was fitted on is no longer there as it was; empty where all are."""
 
     def to_json(self) -> dict[str, Any]:
         """`{"id", "sweep", "objective", "flops", "registered_at", "predicted": {…}, "baselines", "observed": [],
-        "observed_se", "made_after_training", "score": {…}|null}`."""
+        "observed_se", "made_after_training", "fitted_runs", "score": {…}|null}`."""
         entry = self.entry
         return jsonable(
             {
@@ -210,6 +212,7 @@ class Outcome:
                 "observed": list(self.observed),
                 "observed_se": self.observed_se,
                 "made_after_training": self.made_after_training,
+                "fitted_runs": self.fitted_runs,
                 "score": self.score.to_json() if self.score is not None else None,
             }
         )
@@ -264,5 +267,7 @@ def outcomes(store_path: Path) -> list[Outcome]:
                 unknown, unknown, loss, entry.target.flops, Status.CONVERGED, baselines=_baselines(entry)
             )
             result = score(as_made, losses)
-        found.append(Outcome(entry, match.made_after_training, tuple(match.reasons), losses, se, result))
+        found.append(
+            Outcome(entry, match.made_after_training, tuple(match.reasons), losses, se, result, match.fitted_runs)
+        )
     return found

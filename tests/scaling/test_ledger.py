@@ -125,6 +125,23 @@ def test_a_slipped_in_entry_is_noticed(store: Store) -> None:
     assert any("a second entry" in b.reason for b in ledger.check(store))
 
 
+def test_matching_says_which_fitted_runs_are_not_those_that_were_fitted(store: Store) -> None:
+    """A run keeps its name when it is lost and trained again."""
+    kept, again, lost = (make_row(n, provenance=f'{{"started_at":"2026-01-01T{hour}:00:00+00:00"}}')
+                         for n, hour in ((7, 11), (8, 13), (9, 11)))  # fmt: skip
+    for wanted in ([kept], [kept, again], [kept, again, lost]):
+        prediction = {**make_prediction(len(wanted)), "fitted_on": ledger.FittedOn.of(r["run_id"] for r in wanted)}
+        ledger.register(store, prediction, now=NOW)
+    store.publish(kept)
+    store.publish(again)
+    assert [m.fitted_runs for m in ledger.match(Store.open(store.root))] == [
+        "",
+        "1 of the 2 runs it was fitted on were trained again after it was registered",
+        "1 of the 3 runs it was fitted on were trained again after it was registered;"
+        " 1 of the 3 runs it was fitted on are not in the store",
+    ]
+
+
 def test_matching_flags_what_began_before_the_prediction(store: Store) -> None:
     for number in (1, 2, 3, 4):
         ledger.register(store, make_prediction(number), now=NOW)

@@ -196,6 +196,9 @@ def _sentences(arm: Arm, lines: Sequence[Line]) -> list[str]:
             )
         if outcome.made_after_training:
             text.append(f"{arm.label}: {show(line.target.flops)} FLOPs: {'; '.join(outcome.reasons)}.")
+    for line in lines:
+        if line.target.outcome is not None and line.target.outcome.fitted_runs:
+            text.append(f"{arm.label}: {show(line.target.flops)} FLOPs: {line.target.outcome.fitted_runs}.")
     text += _parted(arm, lines)
     text += [f"{arm.label}: {show(t.flops)} FLOPs is not predicted: {t.reason}." for t in without]
     waiting = [show(line.target.flops) for line in lines if line.target.state in ("registered", "to come")]
