@@ -51,6 +51,18 @@ class ExecutionChooser:
         return chosen.model_copy(update={"pack": self._members[shape_of(trial)]})
 
 
+def choose_executions(
+    asked: Sequence[tuple[Sequence[str], int]], compile_trials: bool | None, gpus_per_trial: float, pack: int | None
+) -> list[list[str]]:
+    """Executions as this machine chooses them, in JSON, of trials in JSON: of each sweep's trials and vocabulary."""
+    found = []
+    for texts, vocab_size in asked:
+        trials = [Trial.model_validate_json(text) for text in texts]
+        chooser = ExecutionChooser(trials, vocab_size, compile_trials, gpus_per_trial, pack)
+        found.append([chooser(trial, vocab_size).model_dump_json() for trial in trials])
+    return found
+
+
 def fix_executions(
     chosen: Iterable[Planned],
     store: Store,

@@ -12,8 +12,9 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,27 @@ def start_ray(workers: int, address: str | None) -> Any:
         # "local", or a cluster that somebody started on this machine would be joined.
         ray.init(address="local", num_cpus=workers, object_store_memory=100 << 20, include_dashboard=False, **quiet)
     return ray
+
+
+def on_a_worker(address: str, gpus: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns on a worker of a cluster that has a core and so many GPUs (or a share) to give a trial.
+
+    Waits until there is one, and says so after ten seconds. Raises what the function raises.
+    """
+    ray = start_ray(1, address)
+    try:
+        task = ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(*arguments)
+        if not ray.wait([task], timeout=10.0)[0]:
+            have = ray.cluster_resources()
+            print(
+                f"waiting for a worker with a core and {gpus:g} GPUs; the cluster at {address} has"
+                f" {have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs in all",
+                file=sys.stderr,
+                flush=True,
+            )
+        return ray.get(task)
+    finally:
+        ray.shutdown()
 
 
 def _trainable() -> type:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from scaling.errors import CorpusError, InputError
-from scaling.job import Job, Planned
+from scaling.job import Execution, Job, Planned
 from scaling.provenance import cores
 from scaling.store import Store
 from scaling.trainer import resolve
+from scaling.trial import Trial
 from sweeps.ahead import CompileAhead
 from sweeps.definition import Sweep, load_sweep
 from sweeps.drain import Drain
-from sweeps.executions import ExecutionChooser, fix_executions
+from sweeps.executions import choose_executions, fix_executions
 from sweeps.expand import Wanted, expand
 from sweeps.plan import Plan, jobs, plan, to_planned
 from sweeps.plan_checks import LEAST_RATES, edges_of
@@ -258,8 +260,10 @@ def run_sweeps(
             raise InputError(
                 f"--gpus-per-trial {gpus_per_trial:g}: the built-in trainer uses one GPU; give 1 or less, or a trainer"
             )
+        if address is None and not serial:
+            _check_gpus_here(gpus_per_trial)
         planned = fix_executions(
-            _planned(prepared, store, done, compile_trials, gpus_per_trial, pack),
+            _planned(prepared, done, compile_trials, gpus_per_trial, pack, address),
             store,
             runs_here=address is None,
             say=lambda text: None if quiet else print(f"note: {text}", file=sys.stderr, flush=True),
@@ -284,18 +288,27 @@ def run_sweeps(
 
 def _planned(
     prepared: Sequence[Prepared],
-    store: Store,
     done: dict[str, str],
     compile_trials: bool | None,
     gpus_per_trial: float,
     pack: int | None,
+    address: str | None,
 ) -> list[Planned]:
-    """What is missing, each trial with the execution chosen for it now."""
+    """What is missing, each trial with the execution that a machine which would train it chooses now."""
+    left = [[w for w in ready.wanted if w.trial.run_id(ready.digest) not in done] for ready in prepared]
+    asked = [([w.trial.model_dump_json() for w in some], r.vocab_size) for some, r in zip(left, prepared, strict=True)]
+    how = (compile_trials, gpus_per_trial, pack)
+    if address is None:
+        chosen = choose_executions(asked, *how)
+    else:
+        from sweeps.launch import on_a_worker
+
+        chosen = on_a_worker(address, gpus_per_trial, choose_executions, asked, *how)
     found: dict[str, Planned] = {}
-    for ready in prepared:
-        left = [w for w in ready.wanted if w.trial.run_id(ready.digest) not in done]
-        chooser = ExecutionChooser([w.trial for w in left], ready.vocab_size, compile_trials, gpus_per_trial, pack)
-        for item in to_planned(left, ready.digest, ready.vocab_size, ready.sweep.name, chooser, ready.sweep.keep):
+    for ready, some, texts in zip(prepared, left, chosen, strict=True):
+        mine = {w.trial: Execution.model_validate_json(text) for w, text in zip(some, texts, strict=True)}
+        chooser = partial(_looked_up, mine)
+        for item in to_planned(some, ready.digest, ready.vocab_size, ready.sweep.name, chooser, ready.sweep.keep):
             found.setdefault(item.run_id, item)
     return list(found.values())
 
@@ -359,6 +372,24 @@ def check_gpus(gpus_per_trial: float, serial: bool = False) -> None:
         )
     if serial and gpus_per_trial:
         raise InputError("--gpus-per-trial shares GPUs among the workers of Ray; leave it out with --serial")
+
+
+def _looked_up(chosen: Mapping[Trial, Execution], trial: Trial, vocab_size: int) -> Execution:
+    return chosen[trial]
+
+
+def _check_gpus_here(gpus_per_trial: float) -> None:
+    """Raises InputError where this machine has not the GPUs of one trial, for which Ray would wait without an end."""
+    if not gpus_per_trial:
+        return
+    import torch
+
+    have = torch.cuda.device_count()
+    if gpus_per_trial > have:
+        raise InputError(
+            f"--gpus-per-trial {gpus_per_trial:g}: this machine has {have} GPUs; leave it out, or name with --address a"
+            " Ray cluster that has them"
+        )
 
 
 def _ceiling(prepared: Sequence[Prepared], workers: int) -> float | None:

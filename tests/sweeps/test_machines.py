@@ -35,12 +35,15 @@ design:
 """
 
 ON_A_CLUSTER = """\
+import os
 import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from sweeps.run import run_sweep
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
+# The driver's machine has no compiler and so no kernels; those of the cluster have.
+os.environ.update(CXX="none", SCALING_CACHE=sys.argv[3])
 try:
     outcome = run_sweep(Path(sys.argv[1]), Path(sys.argv[2]), address=cluster.address, gpus_per_trial=0.5, quiet=True)
 finally:
@@ -61,7 +64,9 @@ def sweep(tmp_path: Path) -> Path:
     return path
 
 
-def test_shares_of_gpus_are_fractions_or_whole_numbers(sweep: Path, tmp_path: Path) -> None:
+def test_shares_of_gpus_are_fractions_or_whole_numbers(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for fine in (0.0, 0.25, 1.0, 2.0):
         check_gpus(fine)
     for wrong in (1.5, -1.0, float("nan"), float("inf")):
@@ -69,6 +74,9 @@ def test_shares_of_gpus_are_fractions_or_whole_numbers(sweep: Path, tmp_path: Pa
             check_gpus(wrong)
     with pytest.raises(InputError, match="leave it out with --serial"):
         run_sweep(sweep, tmp_path / "store", serial=True, gpus_per_trial=0.5)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match=r"--gpus-per-trial 0.5: this machine has 0 GPUs; leave it out, or name"):
+        run_sweep(sweep, tmp_path / "store", gpus_per_trial=0.5, quiet=True)
     with pytest.raises(InputError, match="--gpus-per-trial 2: the built-in trainer uses one GPU"):
         run_sweep(sweep, tmp_path / "store", gpus_per_trial=2, quiet=True)
 
@@ -86,10 +94,10 @@ def test_a_share_of_a_gpu_is_recorded_as_its_share_of_memory(sweep: Path, monkey
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_somebody_started_runs_the_sweep(sweep: Path, tmp_path: Path) -> None:
-    """Through --address, two trials to a GPU, with the losses of a run in this process."""
+    """Through --address, two trials to a GPU, with the losses and executions that a machine like its workers has."""
     assert run_sweep(sweep, tmp_path / "here", serial=True, quiet=True).counts == {"finished": 2}
     done = subprocess.run(
-        [sys.executable, "-c", ON_A_CLUSTER, str(sweep), str(tmp_path / "there")],
+        [sys.executable, "-c", ON_A_CLUSTER, str(sweep), str(tmp_path / "there"), str(tmp_path / "cache")],
         capture_output=True,
         text=True,
         timeout=300,
@@ -101,6 +109,7 @@ def test_a_cluster_that_somebody_started_runs_the_sweep(sweep: Path, tmp_path: P
     here, there = (Store.open(tmp_path / name).rows() for name in ("here", "there"))
     assert here["run_id"].tolist() == there["run_id"].tolist()
     assert here["loss"].tolist() == there["loss"].tolist()
+    assert here["execution"].tolist() == there["execution"].tolist()
 
 
 def test_the_pace_is_shown_beside_the_ceiling(sweep: Path) -> None:
