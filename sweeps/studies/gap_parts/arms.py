@@ -42,15 +42,22 @@ ENDED = {
     "tuned": ("batch", "rates"),
     "tuned_blocks": ("batch", "rates"),
     "tuned_total": ("batch", "rates"),
-    "fixed_tuned": ("decay", "fixed-rates"),
+    "fixed_tuned": ("decay", "fixed-rates", "rates"),
 }
 """The sweeps of each arm that is read at the ends of its runs; of several, the best rate of each cell is taken."""
+
+ONE_BATCH = ("fixed_tuned",)
+"""Arms of the runs at the batch of `decay` alone."""
 
 
 def tuned(scope: Scope, name: str) -> Tuned:
     """The runs of an arm that is read at their ends, at the best of its rates."""
-    sweeps = ENDED[name]
-    return at_best_rates(scope.rows(*sweeps), scope.where(*sweeps))
+    extra = _one_batch(scope) if name in ONE_BATCH else ""
+    return at_best_rates(scope.rows(*ENDED[name], extra=extra), scope.where(*ENDED[name], extra=extra))
+
+
+def _one_batch(scope: Scope) -> str:
+    return f"batch_tokens in {sorted({int(b) for b in scope.rows('decay').batch_tokens})}"
 
 
 def arms(scope: Scope, names: Sequence[str]) -> list[Arm]:
@@ -77,8 +84,11 @@ def measure(scope: Scope, names: Sequence[str]) -> Protocols:
 
 def where_of(scope: Scope, names: Sequence[str]) -> str:
     """The filter of the runs of some arms."""
-    sweeps = [s for name in names for s in ((MIDWAY[name],) if name in MIDWAY else ENDED[name])]
-    return scope.where(*dict.fromkeys(sweeps))
+    free = [n for n in names if n not in ONE_BATCH]
+    sweeps = dict.fromkeys(s for name in free for s in ((MIDWAY[name],) if name in MIDWAY else ENDED[name]))
+    parts = [scope.where(*sweeps)] if sweeps else []
+    parts += [scope.where(*ENDED[n], extra=_one_batch(scope)) for n in names if n in ONE_BATCH]
+    return parts[0] if len(parts) == 1 else " or ".join(f"({p})" for p in parts)
 
 
 def call(names: Sequence[str]) -> str:

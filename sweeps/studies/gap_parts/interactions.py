@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analysis.protocols import APPROACHES
-from sweeps.studies.gap_parts.arms import changed, exponent, measure
+from sweeps.studies.gap_parts.arms import changed, exponent, measure, tuned
 from sweeps.studies.part import CONVERGED, Finding, Part, Scope, says
 
 ARMS = ("flops", "flops_blocks", "decay", "batch", "fixed_tuned", "tuned", "tuned_blocks")
@@ -42,14 +44,16 @@ class Interactions(Part):
     sweeps = ("fixed-rates",)
     uses = ("kaplan", "decay", "batch", "rates")
     limits = (
-        "At the fixed batch few rates beside Kaplan's (one at toy scale: whether the better of two is the best"
-        " cannot be told), two or three at the recipe's.",
+        "The best of a few rates a cell, a factor 2 apart: at toy scale three to five at the fixed batch, up to six at"
+        " the recipe's.",
     )
 
     def measure(self, scope: Scope) -> Finding:
         """See `Part.measure`."""
         found = measure(scope, ARMS)
-        numbers, text = [], []
+        interior = tuned(scope, "fixed_tuned").number(scope.level)
+        numbers = [replace(interior, name="interior_rates_fixed", label=f"{interior.label}, at the fixed batch")]
+        text = []
         for approach in APPROACHES:
             numbers += [exponent(scope, found.arms[n], approach) for n in ("fixed_tuned", "tuned_blocks")]
             for name, label, terms in EFFECTS:
