@@ -21,10 +21,10 @@ from analysis.approaches import get_approach
 from analysis.approaches.base import Task
 from analysis.approaches.surface import SurfaceApproach, best_at, fit_surface
 from analysis.axes import below_baseline, rising, scored, two_axes
+from analysis.best_loss import best_losses
 from analysis.bootstrap import Resamples, estimate
 from analysis.fitting import check_draws
 from analysis.frontiers import EQUIVALENCE_MARGIN, draws_of
-from analysis.predictions import best_losses
 from analysis.table import Runs, check_name, read_table, split_filter
 from analysis.types import Array, Estimate, Frontier, Status, jsonable, text_table
 from scaling.accounting import COSTS, COUNTS

@@ -96,6 +96,18 @@ def test_a_power_law_outside_the_interval_is_a_warning_at_a_budget_alone():
     assert words not in " ".join(straight.warnings)
 
 
+def test_a_loss_that_falls_ever_faster_is_a_warning_beyond_the_table_alone():
+    words = "the best loss falls ever faster"
+    table = isoflop(SURFACE, BUDGETS, sigma=0.002, seed=4)
+    assert words not in " ".join(predict(table, flops=TARGET, bootstrap=100).warnings)
+    x = np.log(table["flops"] / BUDGETS[0])
+    best = table.groupby("flops")["loss"].transform("min")
+    table["loss"] *= 5.0 * np.exp(-0.02 * x - 0.01 * x**2) / best
+    (told,) = [w for w in predict(table, flops=TARGET, bootstrap=100).warnings if words in w]
+    assert "the exponent rises by 0.045" in told  # 0.02 ln 10 = 0.0461, on parabolas through noisy runs
+    assert words not in " ".join(predict(table, flops=BUDGETS[-2], bootstrap=100).warnings)
+
+
 def test_an_approach_without_a_frontier_says_why():
     table = isoflop(SURFACE, BUDGETS, sizes=2)
     found = predict(table, flops=TARGET, approach="isoflop", bootstrap=20)

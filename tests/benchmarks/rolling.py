@@ -18,9 +18,9 @@ import pandas as pd
 
 from analysis import predict, read_table
 from analysis.approaches.base import Task
+from analysis.best_loss import best_losses
 from analysis.choosing import choose
 from analysis.frontiers import draws_of
-from analysis.predictions import best_losses
 from analysis.types import Estimate, Prediction, Status
 
 DRAWS = 200
@@ -30,7 +30,8 @@ BANDS = (2.5, 10.0, 40.0)
 """Upper ends of the groups of forecasts, as factors over the largest fitted budget."""
 DECADE = 10.0
 ROOT = Path(__file__).resolve().parents[2]
-DECODER = "results/frontier-toy/store"
+STORE = "results/frontier-toy/store"
+ENCODER_RUNS = "results/frontier-toy/filters/encoder.txt"
 COLUMNS = ["params", "tokens", "flops", "loss"]
 LAWS = ("chinchilla", "kaplan_joint")
 
@@ -71,6 +72,8 @@ class Forecast(NamedTuple):
     last_two: float
     observed: float
     status: str
+    accelerates: bool
+    """Whether `predict` says that the best loss falls ever faster."""
 
     @property
     def inside(self) -> bool:
@@ -117,15 +120,18 @@ def forecasts(sweep: Sweep) -> Iterator[Forecast]:
                 guesses = made.baselines
                 yield Forecast(
                     sweep.name, factor, made.loss, guesses["power_law"], guesses["last_two"].value, observed[j],
-                    str(made.status),
+                    str(made.status), any("ever faster" in w for w in made.warnings),
                 )  # fmt: skip
 
 
 def _sweeps() -> Iterator[Sweep]:
     where = "sweep == 'frontier-decoder-toy'"
-    rows = read_table(ROOT / DECODER, where=where).frame
+    rows = read_table(ROOT / STORE, where=where).frame
     budgets = tuple(sorted({float(b) for b in rows["budget"].dropna()}))
-    yield Sweep("this project's decoder", ROOT / DECODER, budgets, "non_embedding", where)
+    yield Sweep("this project's decoder", ROOT / STORE, budgets, "non_embedding", where)
+    where = (ROOT / ENCODER_RUNS).read_text().strip()
+    budgets = tuple(sorted({float(b) for b in read_table(ROOT / STORE, where=where).frame["budget"].dropna()}))
+    yield Sweep("this project's encoder", ROOT / STORE, budgets, "non_embedding", where)
     file = _published("porian_owt2", "isoflop_points.csv")
     if file is None:
         return
@@ -166,6 +172,21 @@ def _best(found: list[Forecast]) -> list[str]:
             own = [f for f in found if f.parted is parted and (f.status == Status.CONVERGED) is converged]
             if own:
                 lines.append(f"| {fit} | {words} | {len(own)} | {' | '.join(_worth(own)[:3])} |")
+    lines += [
+        "",
+        "The best loss of the fitted budgets falls ever faster where the interval of what a parabola through ln L over"
+        " ln C adds to its exponent in a decade lies above 0.",
+        "",
+        "| the best loss falls | fit | forecasts | in the law's interval | law's guess too high | law: median error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for words, fast in (("ever faster: `predict` warns", True), ("not told to", False)):
+        for fit, converged in (("converged", True), ("any other status", False)):
+            own = [f for f in found if f.accelerates is fast and (f.status == Status.CONVERGED) is converged]
+            if own:
+                inside, _, error, *_ = _worth(own)
+                high = sum(f.law.value > f.observed for f in own)
+                lines.append(f"| {words} | {fit} | {len(own)} | {inside} | {high} of {len(own)} | {error} |")
     return lines
 
 

@@ -28,6 +28,7 @@ from sweeps.studies.part import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from analysis.best_loss import Pace
     from analysis.table import Runs
     from analysis.types import FitResult, Frontier, FrontierSet
 
@@ -101,6 +102,9 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
         *_differences(arm, found, where, len(runs)),
         *_noise(scope, arm, runs, where),
     ]
+    paced = _pace(scope, runs)
+    if paced is not None:
+        numbers.append(_rise(arm, paced, where, len(runs)))
     detail: dict[str, Any] = {"frontier": found, "law": law}
     grids = [name for name in arm.grids if name in scope.sweeps]
     if grids:
@@ -110,7 +114,7 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
         numbers=tuple(numbers),
         pictures=tuple(_draw(scope, arm, runs, found, law, target)),
         tables=(_conventions(arm, found),),
-        says=tuple(_sentences(arm, chosen, found, bool(grids))),
+        says=(*_sentences(arm, chosen, found, bool(grids)), *_paced(arm, paced)),
         detail={arm.key: detail},
     )
 
@@ -209,6 +213,35 @@ def _noise(scope: Scope, arm: Arm, runs: Runs, where: str) -> list[Number]:
                 )
             )  # fmt: skip
     return numbers
+
+
+def _pace(scope: Scope, runs: Runs) -> Pace | None:
+    from analysis.approaches.base import Task
+    from analysis.best_loss import best_losses, pace
+    from analysis.frontiers import draws_of
+
+    draws = draws_of(runs, draws=scope.bootstrap, seed=scope.seed, scheme="auto")
+    best = best_losses(Task(runs, COUNT, COST, scope.level, draws))
+    return None if best is None else pace(best, scope.level)
+
+
+def _rise(arm: Arm, paced: Pace, where: str, n: int) -> Number:
+    status, reason = paced.rise.told_from()
+    return Number(
+        f"{arm.key}_rise", f"{arm.label}: change in a decade of C of the exponent by which the best loss falls",
+        paced.rise, str(status), where, n, "analysis.best_loss.pace(best_losses(task), level)", reason,
+    )  # fmt: skip
+
+
+def _paced(arm: Arm, paced: Pace | None) -> list[str]:
+    if paced is None:
+        return []
+    fall = ", ".join(show(float(e)) for e in paced.exponents)
+    text = f"{arm.label}: from budget to budget the best loss falls by C^−{{{fall}}}"
+    if paced.accelerates:
+        return [f"{text}: ever faster, which no law of falling returns can follow."]
+    slower = paced.rise.known and paced.rise.ci[1] < 0
+    return [f"{text}: {'ever slower' if slower else 'whether that changes is not resolved'}."]
 
 
 def _tuning(
