@@ -1,4 +1,4 @@
-"""The best loss of each budget: two rules that know nothing else, and whether it falls ever faster with compute."""
+"""The best loss of each budget: two rules that know nothing else, how fast it falls, and whether a law falls alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 from analysis.approaches.base import Task, isoflop_groups, line
 from analysis.approaches.cells import measured_noise
 from analysis.approaches.isoflop import Vertex, vertices_of
+from analysis.approaches.surface import best_at
 from analysis.bootstrap import estimate
+from analysis.costs import CostSurface
+from analysis.estimation import Estimated
 from analysis.types import Array, Estimate, Status
 
 
@@ -28,22 +31,45 @@ class Pace(NamedTuple):
     exponents: Array
     rise: Estimate
     """Of the exponent in a decade of compute, by a parabola through ln L over ln C; above 0 the loss accelerates."""
+    law: float
+    """The same along the frontier of a law at these budgets; NaN where none was given."""
+    excess: Estimate
+    """What the observed rise has beyond the law's, draws paired; missing where no law was given."""
 
-    @property
-    def accelerates(self) -> bool:
-        """Whether the interval of the rise lies above 0: what no law with falling returns can follow."""
-        return self.rise.ci[0] > 0
 
+def pace(best: Best, level: float, along: tuple[Array, Array] | None = None) -> Pace | None:
+    """The pace of a table's best losses; None of fewer than three budgets.
 
-def pace(best: Best, level: float) -> Pace | None:
-    """The pace of a table's best losses; None of fewer than three budgets."""
+    Args:
+        best: of every budget.
+        level: nominal coverage.
+        along: ln of the loss that a law fitted to the same table has at its best size for every budget (G,), and its
+            draws (B, G), of the same draws as those of `best`.
+    """
     x = best.log_flops - best.log_flops.mean()
     if x.size < 3:
         return None
-    bend = np.linalg.pinv(np.vander(x, 3))[0]
-    per_decade = -2.0 * math.log(10.0)
-    rise = estimate(per_decade * float(bend @ best.log_loss), per_decade * (best.draws @ bend), level)
-    return Pace(-np.diff(best.log_loss) / np.diff(best.log_flops), rise)
+    bend = -2.0 * math.log(10.0) * np.linalg.pinv(np.vander(x, 3))[0]
+    seen, drawn = float(bend @ best.log_loss), best.draws @ bend
+    exponents = -np.diff(best.log_loss) / np.diff(best.log_flops)
+    rise = estimate(seen, drawn, level)
+    if along is None:
+        return Pace(exponents, rise, math.nan, Estimate.missing(level))
+    law = float(bend @ along[0])
+    return Pace(exponents, rise, law, estimate(seen - law, drawn - along[1] @ bend, level))
+
+
+def along_law(fit: Estimated, cost: CostSurface, best: Best) -> tuple[Array, Array] | None:
+    """ln of the loss at the best size of every budget on a fitted surface (G,), and its draws (B, G).
+
+    None where the fit gives no surface.
+    """
+    if not fit.usable:
+        return None
+    flops = np.exp(best.log_flops)
+    with np.errstate(all="ignore"):
+        main, drawn = (best_at(fit.law, v, flops, cost) for v in (fit.values, fit.draws))
+        return np.log(main.loss), np.log(drawn.loss)
 
 
 def baselines(best: Best | None, flops: float, level: float) -> dict[str, Estimate]:

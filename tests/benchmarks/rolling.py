@@ -30,8 +30,9 @@ BANDS = (2.5, 10.0, 40.0)
 """Upper ends of the groups of forecasts, as factors over the largest fitted budget."""
 DECADE = 10.0
 ROOT = Path(__file__).resolve().parents[2]
-STORE = "results/frontier-toy/store"
-ENCODER_RUNS = "results/frontier-toy/filters/encoder.txt"
+STUDY = "results/frontier-toy"
+OURS = {"decoder": ("decoder-seeds", "decoder-upper-seeds"), "encoder": ("encoder-seeds",)}
+"""The families of that study, and the sweeps that repeat some of their runs with other seeds."""
 COLUMNS = ["params", "tokens", "flops", "loss"]
 LAWS = ("chinchilla", "kaplan_joint")
 
@@ -72,8 +73,8 @@ class Forecast(NamedTuple):
     last_two: float
     observed: float
     status: str
-    accelerates: bool
-    """Whether `predict` says that the best loss falls ever faster."""
+    bends: bool
+    """Whether `predict` says that the best loss slows down less than along the law, and to reckon with a lower one."""
 
     @property
     def inside(self) -> bool:
@@ -120,18 +121,16 @@ def forecasts(sweep: Sweep) -> Iterator[Forecast]:
                 guesses = made.baselines
                 yield Forecast(
                     sweep.name, factor, made.loss, guesses["power_law"], guesses["last_two"].value, observed[j],
-                    str(made.status), any("ever faster" in w for w in made.warnings),
+                    str(made.status), any("along the law by" in w for w in made.warnings),
                 )  # fmt: skip
 
 
 def _sweeps() -> Iterator[Sweep]:
-    where = "sweep == 'frontier-decoder-toy'"
-    rows = read_table(ROOT / STORE, where=where).frame
-    budgets = tuple(sorted({float(b) for b in rows["budget"].dropna()}))
-    yield Sweep("this project's decoder", ROOT / STORE, budgets, "non_embedding", where)
-    where = (ROOT / ENCODER_RUNS).read_text().strip()
-    budgets = tuple(sorted({float(b) for b in read_table(ROOT / STORE, where=where).frame["budget"].dropna()}))
-    yield Sweep("this project's encoder", ROOT / STORE, budgets, "non_embedding", where)
+    for family, repeats in OURS.items():
+        main = (ROOT / STUDY / f"filters/{family}.txt").read_text().strip()
+        where = " or ".join([f"({main})", *(f"sweep == 'frontier-{name}-toy'" for name in repeats)])
+        budgets = {float(b) for b in read_table(ROOT / STUDY / "store", where=where).frame["budget"].dropna()}
+        yield Sweep(f"this project's {family}", ROOT / STUDY / "store", tuple(sorted(budgets)), "non_embedding", where)
     file = _published("porian_owt2", "isoflop_points.csv")
     if file is None:
         return
@@ -174,15 +173,15 @@ def _best(found: list[Forecast]) -> list[str]:
                 lines.append(f"| {fit} | {words} | {len(own)} | {' | '.join(_worth(own)[:3])} |")
     lines += [
         "",
-        "The best loss of the fitted budgets falls ever faster where the interval of what a parabola through ln L over"
-        " ln C adds to its exponent in a decade lies above 0.",
+        "Over the fitted budgets a parabola through ln L over ln C says how the exponent of the best loss changes in a"
+        " decade, another how it does along the law's frontier; told: it exceeds that, interval and all.",
         "",
-        "| the best loss falls | fit | forecasts | in the law's interval | law's guess too high | law: median error |",
+        "| what `predict` says | fit | forecasts | in the law's interval | law's guess too high | law: median error |",
         "|---|---|---|---|---|---|",
     ]
-    for words, fast in (("ever faster: `predict` warns", True), ("not told to", False)):
+    for words, way in (("reckon with a lower loss", True), ("nothing", False)):
         for fit, converged in (("converged", True), ("any other status", False)):
-            own = [f for f in found if f.accelerates is fast and (f.status == Status.CONVERGED) is converged]
+            own = [f for f in found if f.bends is way and (f.status == Status.CONVERGED) is converged]
             if own:
                 inside, _, error, *_ = _worth(own)
                 high = sum(f.law.value > f.observed for f in own)

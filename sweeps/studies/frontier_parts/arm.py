@@ -104,7 +104,7 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
     ]
     paced = _pace(scope, runs)
     if paced is not None:
-        numbers.append(_rise(arm, paced, where, len(runs)))
+        numbers += _bend(arm, paced, where, len(runs))
     detail: dict[str, Any] = {"frontier": found, "law": law}
     grids = [name for name in arm.grids if name in scope.sweeps]
     if grids:
@@ -216,21 +216,29 @@ def _noise(scope: Scope, arm: Arm, runs: Runs, where: str) -> list[Number]:
 
 
 def _pace(scope: Scope, runs: Runs) -> Pace | None:
+    """How the best loss falls, beside Hoffmann's law fitted to the same runs and draws."""
+    from analysis.approaches import get_approach
     from analysis.approaches.base import Task
-    from analysis.best_loss import best_losses, pace
+    from analysis.approaches.surface import SurfaceApproach, fit_surface
+    from analysis.best_loss import along_law, best_losses, pace
     from analysis.frontiers import draws_of
 
     draws = draws_of(runs, draws=scope.bootstrap, seed=scope.seed, scheme="auto")
-    best = best_losses(Task(runs, COUNT, COST, scope.level, draws))
-    return None if best is None else pace(best, scope.level)
+    task = Task(runs, COUNT, COST, scope.level, draws)
+    surface = get_approach("parametric")
+    assert isinstance(surface, SurfaceApproach)
+    best = best_losses(task)
+    return None if best is None else pace(best, scope.level, along_law(*fit_surface(task, surface.objective), best))
 
 
-def _rise(arm: Arm, paced: Pace, where: str, n: int) -> Number:
-    status, reason = paced.rise.told_from()
-    return Number(
-        f"{arm.key}_rise", f"{arm.label}: change in a decade of C of the exponent by which the best loss falls",
-        paced.rise, str(status), where, n, "analysis.best_loss.pace(best_losses(task), level)", reason,
-    )  # fmt: skip
+def _bend(arm: Arm, paced: Pace, where: str, n: int) -> list[Number]:
+    label = f"{arm.label}: change in a decade of C of the exponent by which the best loss falls"
+    call = "analysis.best_loss.pace(best_losses(task), level, along_law(fit, cost, best))"
+    numbers = []
+    for name, text, value in (("rise", label, paced.rise), ("excess", f"{label}, less the law's", paced.excess)):
+        status, reason = value.told_from()
+        numbers.append(Number(f"{arm.key}_{name}", text, value, str(status), where, n, call, reason))
+    return numbers
 
 
 def _paced(arm: Arm, paced: Pace | None) -> list[str]:
@@ -238,10 +246,17 @@ def _paced(arm: Arm, paced: Pace | None) -> list[str]:
         return []
     fall = ", ".join(show(float(e)) for e in paced.exponents)
     text = f"{arm.label}: from budget to budget the best loss falls by C^−{{{fall}}}"
-    if paced.accelerates:
-        return [f"{text}: ever faster, which no law of falling returns can follow."]
-    slower = paced.rise.known and paced.rise.ci[1] < 0
-    return [f"{text}: {'ever slower' if slower else 'whether that changes is not resolved'}."]
+    if paced.rise.excludes():
+        text += ", ever faster" if paced.rise.value > 0 else ", ever slower"
+    if not paced.excess.known:
+        return [f"{text}."]
+    if not paced.excess.excludes():
+        return [f"{text}; that it bends otherwise than the law's is not told."]
+    if paced.excess.value > 0:
+        return [
+            f"{text}, and slows down less than along the law: beyond, reckon with lower losses than the law foretells."
+        ]
+    return [f"{text}, and slows down more than along the law."]
 
 
 def _tuning(
