@@ -44,8 +44,8 @@ class Interactions(Part):
     sweeps = ("fixed-rates",)
     uses = ("kaplan", "decay", "batch", "rates")
     limits = (
-        "The best of a few rates a cell, a factor 2 apart: at toy scale three to five at the fixed batch, up to six at"
-        " the recipe's.",
+        "The best of a few rates a cell; where two were tried at the fixed batch, whether the better is the best cannot"
+        " be told.",
     )
 
     def measure(self, scope: Scope) -> Finding:
