@@ -112,10 +112,11 @@ def test_a_cluster_that_somebody_started_runs_the_sweep(sweep: Path, tmp_path: P
     assert here["execution"].tolist() == there["execution"].tolist()
 
 
-def test_the_pace_is_shown_beside_the_ceiling(sweep: Path) -> None:
+def test_the_pace_is_shown_beside_the_ceiling(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [SimpleNamespace(flops=9e9, planned=[1]), SimpleNamespace(flops=1e9, planned=[1])]
     progress = SweepProgress("s", jobs, already=0, out=StringIO(), ceiling=1e9)  # type: ignore[arg-type]
-    progress.started -= 10.0
+    clock = SimpleNamespace(monotonic=lambda now=progress.started + 10.0: now)
+    monkeypatch.setattr("sweeps.progress.time", clock)
     progress.update(1, SimpleNamespace(done=True, step=0, flops_done=1e9, statuses={"a": "finished"}))  # type: ignore[arg-type]
     assert "10% of FLOPs, 0.1 GFLOP/s (10% of matmul), 10s" in progress.line()
     ready = prepare_sweep(sweep)

@@ -63,7 +63,7 @@ def test_targets_of_forecasts_are_counted_before_their_size_is_known(tmp_path: P
     """Three rungs: the third is foretold, with two seeds, and of both families one target beyond."""
     found = {p.part: p for p in plan("frontier", "smoke", tmp_path / "x").parts}
     assert len(found["decoder"].later) == 2
-    assert len(found["predictions"].later) == 4
+    assert len(found["predictions"].later) == 6  # two seeds beyond each of three families
     assert found["predictions"].runs == 0
     assert found["predictions"].flops_left == sum(found["predictions"].later)
 
