@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from analysis.approaches.isoflop import Vertex, vertices_of
 from analysis.approaches.surface import best_at
 from analysis.bootstrap import estimate
 from analysis.costs import CostSurface
-from analysis.estimation import Estimated
+from analysis.laws.base import Law
 from analysis.types import Array, Estimate, Status
 
 
@@ -37,14 +38,13 @@ class Pace(NamedTuple):
     """What the observed rise has beyond the law's, draws paired; missing where no law was given."""
 
 
-def pace(best: Best, level: float, along: tuple[Array, Array] | None = None) -> Pace | None:
+def pace(best: Best, level: float, along: Best | None = None) -> Pace | None:
     """The pace of a table's best losses; None of fewer than three budgets.
 
     Args:
         best: of every budget.
         level: nominal coverage.
-        along: ln of the loss that a law fitted to the same table has at its best size for every budget (G,), and its
-            draws (B, G), of the same draws as those of `best`.
+        along: `along_law` of a law fitted to the same table, at the same budgets and of the same draws.
     """
     x = best.log_flops - best.log_flops.mean()
     if x.size < 3:
@@ -55,21 +55,18 @@ def pace(best: Best, level: float, along: tuple[Array, Array] | None = None) -> 
     rise = estimate(seen, drawn, level)
     if along is None:
         return Pace(exponents, rise, math.nan, Estimate.missing(level))
-    law = float(bend @ along[0])
-    return Pace(exponents, rise, law, estimate(seen - law, drawn - along[1] @ bend, level))
+    law = float(bend @ along.log_loss)
+    return Pace(exponents, rise, law, estimate(seen - law, drawn - along.draws @ bend, level))
 
 
-def along_law(fit: Estimated, cost: CostSurface, best: Best) -> tuple[Array, Array] | None:
-    """ln of the loss at the best size of every budget on a fitted surface (G,), and its draws (B, G).
-
-    None where the fit gives no surface.
-    """
-    if not fit.usable:
-        return None
-    flops = np.exp(best.log_flops)
+def along_law(
+    law: Law, values: Mapping[str, float], draws: Mapping[str, Array], cost: CostSurface, log_flops: Array
+) -> Best:
+    """The loss of a fitted surface at its best size for every budget ln C (G,); values of draws are (B,)."""
+    flops = np.exp(log_flops)
     with np.errstate(all="ignore"):
-        main, drawn = (best_at(fit.law, v, flops, cost) for v in (fit.values, fit.draws))
-        return np.log(main.loss), np.log(drawn.loss)
+        main, drawn = (best_at(law, v, flops, cost) for v in (values, draws))
+        return Best(log_flops, np.log(main.loss), np.log(drawn.loss))
 
 
 def baselines(best: Best | None, flops: float, level: float) -> dict[str, Estimate]:

@@ -19,9 +19,9 @@ import numpy as np
 
 from analysis.approaches import get_approach
 from analysis.approaches.base import Task
-from analysis.approaches.surface import SurfaceApproach, best_at, fit_surface
+from analysis.approaches.surface import SurfaceApproach, fit_surface
 from analysis.axes import below_baseline, rising, scored, two_axes
-from analysis.best_loss import best_losses
+from analysis.best_loss import Best, along_law, best_losses
 from analysis.bootstrap import Resamples, estimate
 from analysis.fitting import check_draws
 from analysis.frontiers import EQUIVALENCE_MARGIN, draws_of
@@ -341,16 +341,14 @@ def _predicted_share(runs: Runs) -> float:
     return share if math.isfinite(share) else 1.0
 
 
-def _reached(task: Task, member: Any) -> tuple[Array, Array, Array] | None:
-    """ln C (G,), ln L* (G,) and its draws (B, G) along one frontier."""
+def _reached(task: Task, member: Any) -> Best | None:
+    """The best losses along one frontier."""
     if isinstance(member, SurfaceApproach):
         fit, cost = fit_surface(task, member.objective, member.law)
         if not fit.usable:
             return None
         grid = np.geomspace(task.flops.min(), task.flops.max(), 17)
-        with np.errstate(all="ignore"):
-            main, drawn = (best_at(fit.law, v, grid, cost) for v in (fit.values, fit.draws))
-            return np.log(grid), np.log(main.loss), np.log(drawn.loss)
+        return along_law(fit.law, fit.values, fit.draws, cost, np.log(grid))
     return best_losses(task)
 
 

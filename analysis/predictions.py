@@ -215,7 +215,7 @@ def _bends(task: Task, fit: Estimated, cost: CostSurface, budget: float, best: B
     """
     if best is None or not budget > task.flops.max():
         return []
-    found = pace(best, task.level, along_law(fit, cost, best))
+    found = pace(best, task.level, along_law(fit.law, fit.values, fit.draws, cost, best.log_flops))
     if found is None or not found.excess.ci[0] > 0:
         return []
     lo, hi = found.excess.ci

@@ -32,7 +32,7 @@ def test_what_exceeds_a_laws_own_bend_pairs_draws() -> None:
     """Noise that law and losses share leaves the difference sharp."""
     x = LOG_C - LOG_C[0]
     seen, law = best(-0.05 * x, noise=0.01), -0.05 * x + 0.002 * x**2
-    found = pace(seen, 0.9, along=(law, seen.draws + 0.05 * x + law))
+    found = pace(seen, 0.9, along=Best(LOG_C, law, seen.draws + 0.05 * x + law))
     assert found is not None
     assert found.law == pytest.approx(-0.004 * math.log(10.0))
     assert found.excess.value == pytest.approx(0.004 * math.log(10.0))

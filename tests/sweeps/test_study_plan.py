@@ -60,7 +60,7 @@ def test_every_study_is_planned_before_it_has_a_folder(name: str, tmp_path: Path
 
 
 def test_targets_of_forecasts_are_counted_before_their_size_is_known(tmp_path: Path) -> None:
-    """Three rungs: the third is foretold, with two seeds, and of both families one target beyond."""
+    """Three rungs: the third is foretold, with two seeds, and of all families one target beyond."""
     found = {p.part: p for p in plan("frontier", "smoke", tmp_path / "x").parts}
     assert len(found["decoder"].later) == 2
     assert len(found["predictions"].later) == 6  # two seeds beyond each of three families

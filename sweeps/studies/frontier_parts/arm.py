@@ -102,7 +102,7 @@ def measure(scope: Scope, arm: Arm, *, target: float | None = None) -> Finding:
         *_differences(arm, found, where, len(runs)),
         *_noise(scope, arm, runs, where),
     ]
-    paced = _pace(scope, runs)
+    paced = _pace(scope, runs, chosen)
     if paced is not None:
         numbers += _bend(arm, paced, where, len(runs))
     detail: dict[str, Any] = {"frontier": found, "law": law}
@@ -215,25 +215,28 @@ def _noise(scope: Scope, arm: Arm, runs: Runs, where: str) -> list[Number]:
     return numbers
 
 
-def _pace(scope: Scope, runs: Runs) -> Pace | None:
+def _pace(scope: Scope, runs: Runs, chosen: Sequence[Frontier]) -> Pace | None:
     """How the best loss falls, beside Hoffmann's law fitted to the same runs and draws."""
-    from analysis.approaches import get_approach
     from analysis.approaches.base import Task
-    from analysis.approaches.surface import SurfaceApproach, fit_surface
     from analysis.best_loss import along_law, best_losses, pace
+    from analysis.costs import fit_cost
     from analysis.frontiers import draws_of
 
     draws = draws_of(runs, draws=scope.bootstrap, seed=scope.seed, scheme="auto")
     task = Task(runs, COUNT, COST, scope.level, draws)
-    surface = get_approach("parametric")
-    assert isinstance(surface, SurfaceApproach)
     best = best_losses(task)
-    return None if best is None else pace(best, scope.level, along_law(*fit_surface(task, surface.objective), best))
+    if best is None:
+        return None
+    (law,) = [f.surface for f in chosen if f.approach == "parametric"]
+    if law is None:
+        return pace(best, scope.level)
+    cost = fit_cost(task.params, runs.tokens, task.flops)
+    return pace(best, scope.level, along_law(law.model, law.values, law.draws, cost, best.log_flops))
 
 
 def _bend(arm: Arm, paced: Pace, where: str, n: int) -> list[Number]:
     label = f"{arm.label}: change in a decade of C of the exponent by which the best loss falls"
-    call = "analysis.best_loss.pace(best_losses(task), level, along_law(fit, cost, best))"
+    call = "analysis.best_loss.pace(best_losses(task), level, along_law(law, …))"
     numbers = []
     for name, text, value in (("rise", label, paced.rise), ("excess", f"{label}, less the law's", paced.excess)):
         status, reason = value.told_from()
